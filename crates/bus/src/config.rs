@@ -1,0 +1,99 @@
+//! How to reach Redis.
+
+use std::time::Duration;
+
+use fred::prelude::{Builder, Config, ReconnectPolicy};
+use fred::types::RespVersion;
+use fred::types::config::{ConnectionConfig, PerformanceConfig, TcpConfig, UnresponsiveConfig};
+use serde::Deserialize;
+
+use crate::BusError;
+
+/// How to reach Redis; the topology is in the address.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://[user:password@]host:port`, `redis-sentinel://host:port?node=host:port&sentinelServiceName=name`
+    /// or `redis-cluster://host:port?node=host:port`; `rediss…` for TLS.
+    pub url: String,
+    /// Connections that commands are spread over.
+    pub connections: usize,
+    /// How long a connection attempt, or one command, may take.
+    #[serde(with = "millis")]
+    pub timeout_ms: Duration,
+}
+
+/// Deliveries that may wait between the socket and the router: a burst beyond that is dropped by
+/// the client library and told as missed. The library's default of 32 drops most of any load.
+const DELIVERIES: usize = 65_536;
+
+impl RedisConfig {
+    /// A configuration with the defaults, for tests and tools.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), connections: 2, timeout_ms: Duration::from_secs(2) }
+    }
+
+    pub(crate) fn builder(&self) -> Result<Builder, BusError> {
+        let mut config = Config::from_url(&self.url).map_err(|error| {
+            let example = "redis://host:6379";
+            BusError::Config(format!(
+                "redis.url {:?}: {}; use e.g. {example}",
+                redacted(&self.url),
+                error.details()
+            ))
+        })?;
+        config.version = RespVersion::RESP3;
+        // A Redis that is down at start is waited for, like one that goes down later.
+        config.fail_fast = false;
+        let mut builder = Builder::from_config(config);
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2));
+        builder.with_connection_config(|connection| self.connection(connection));
+        builder.with_performance_config(|performance| self.performance(performance));
+        Ok(builder)
+    }
+
+    fn connection(&self, connection: &mut ConnectionConfig) {
+        connection.connection_timeout = self.timeout_ms;
+        connection.internal_command_timeout = self.timeout_ms;
+        // Retrying is ours to do: only the append script knows what a retry means.
+        connection.max_command_attempts = 1;
+        // Without this a frozen server is never noticed.
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: Some(self.timeout_ms), interval: Duration::from_millis(250) };
+        connection.reconnect_on_auth_error = true;
+        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+    }
+
+    fn performance(&self, performance: &mut PerformanceConfig) {
+        // With 0, the default, a command can hang for ever.
+        performance.default_command_timeout = self.timeout_ms;
+        performance.broadcast_channel_capacity = 32;
+    }
+
+    pub(crate) fn subscriber_builder(&self) -> Result<Builder, BusError> {
+        let mut builder = self.builder()?;
+        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = DELIVERIES);
+        Ok(builder)
+    }
+}
+
+/// The address without its password, for logs and errors.
+pub(crate) fn redacted(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        match u64::deserialize(deserializer)? {
+            0 => Err(de::Error::custom("must be at least 1 millisecond")),
+            millis => Ok(Duration::from_millis(millis)),
+        }
+    }
+}

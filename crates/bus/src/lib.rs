@@ -1,0 +1,19 @@
+//! The only crate that speaks Redis: append, read, subscribe. Everything about the client library
+//! stays in here, so that another one could take its place.
+
+mod append;
+mod client;
+mod config;
+mod error;
+mod lanes;
+mod read;
+mod registry;
+mod subscriber;
+
+pub use append::{Append, Appended, Limits};
+pub use client::Bus;
+pub use config::RedisConfig;
+pub use error::BusError;
+pub use lanes::LaneState;
+pub use read::{EntryId, Page};
+pub use subscriber::{Inbox, Incoming, Subscriber};

@@ -1,0 +1,17 @@
+#!lua flags=no-writes
+-- One page of a stream together with where its lane stands, read at one instant: whether a message
+-- is missing can only be told if both come from the same server at the same time.
+--
+-- KEYS[1]  the lane's stream
+-- KEYS[2]  the run's lanes hash
+-- ARGV[1]  lane
+-- ARGV[2]  entry ID to read after
+-- ARGV[3]  most entries to return
+--
+-- Reply    {"<last sequence> <epoch>" or false if Redis knows no such lane, {{id, {field, value, …}}, …}}
+--
+-- Invariant: reads only.
+return {
+  redis.call('HGET', KEYS[2], ARGV[1]),
+  redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', ARGV[3]),
+}

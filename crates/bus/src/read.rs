@@ -1,0 +1,78 @@
+//! Reading streams in pages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use fred::types::Value;
+use runcast_protocol::{Lane, RunId, Sequence, keys};
+
+use crate::{Bus, BusError, LaneState, lanes};
+
+/// A stream entry's ID; the default comes before all entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryId(u64, u64);
+
+impl EntryId {
+    /// The ID to read after in order to begin with the message after `position`, in a stream whose
+    /// entry IDs are sequences.
+    pub fn after(position: Sequence) -> Self {
+        Self(position.get(), 0)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = BusError;
+    fn from_str(text: &str) -> Result<Self, BusError> {
+        let parts = text
+            .split_once('-')
+            .and_then(|(time, count)| Some(Self(time.parse().ok()?, count.parse().ok()?)));
+        parts.ok_or_else(|| BusError::Reply(format!("{text:?} is no entry ID")))
+    }
+}
+
+/// One page of a stream, and where the lane stood at that instant.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Where the lane stands; none if Redis knows no such lane.
+    pub lane: Option<LaneState>,
+    /// The batches, oldest first, not looked into: in a shared stream, those of all its lanes.
+    pub batches: Vec<Bytes>,
+    /// ID of the page's last entry, to read on after; that which was asked for if the page is empty.
+    pub end: EntryId,
+    /// Whether the stream held nothing more after this page.
+    pub is_last: bool,
+}
+
+impl Bus {
+    /// Reads at most `count` entries of the stream that carries `lane`, those after `after`.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked.
+    pub async fn read(
+        &self,
+        run: &RunId,
+        lane: &Lane,
+        after: EntryId,
+        count: usize,
+    ) -> Result<Page, BusError> {
+        let keys = vec![keys::stream(run, lane), keys::lanes(run)];
+        let args = vec![lane.to_string().into(), after.to_string().into(), count.to_string().into()];
+        let reply = self.read_script(keys, args).await?;
+        let (state, entries): (Value, Vec<(String, Vec<Bytes>)>) = reply.convert()?;
+        let state: Option<String> =
+            if matches!(state, Value::Boolean(_)) { None } else { state.convert()? };
+        let lane = state.as_deref().and_then(lanes::parse);
+        let end = entries.last().map_or(Ok(after), |(id, _)| id.parse())?;
+        let is_last = entries.len() < count;
+        // An entry is one field, `m`, and its value; anything else was not written by a sidecar.
+        let batches = entries.into_iter().filter_map(|(_, fields)| fields.into_iter().nth(1)).collect();
+        Ok(Page { lane, batches, end, is_last })
+    }
+}

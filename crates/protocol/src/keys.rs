@@ -1,0 +1,56 @@
+//! Names in Redis. The braces are Redis Cluster's hash tag: all of a run's keys live in one slot.
+
+use crate::{Channel, Lane, RunId, VariationId};
+
+/// Prefix and suffix around a run id in `run:{<run id>}:lanes`, for finding runs with `SCAN`.
+const LANES: (&str, &str) = ("run:{", "}:lanes");
+
+/// Stream key and pub/sub channel of a lane. Channels with one writer have one for each variation,
+/// the others one a run.
+pub fn stream(run: &RunId, lane: &Lane) -> String {
+    match lane.writer.variation() {
+        Some(variation) if lane.channel.has_one_writer() => own_stream(run, lane.channel, variation),
+        _ => shared_stream(run, lane.channel),
+    }
+}
+
+/// Hash of the run's lanes: lane → `<last sequence> <writer epoch>`.
+pub fn lanes(run: &RunId) -> String {
+    format!("{}{run}{}", LANES.0, LANES.1)
+}
+
+/// Pattern that matches every run's lanes hash.
+pub fn lanes_pattern() -> String {
+    format!("{}*{}", LANES.0, LANES.1)
+}
+
+/// The run whose lanes hash `key` is.
+pub fn run_of_lanes(key: &str) -> Option<RunId> {
+    RunId::new(key.strip_prefix(LANES.0)?.strip_suffix(LANES.1)?).ok()
+}
+
+fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
+    format!("run:{{{run}}}:{channel}:{variation}")
+}
+
+fn shared_stream(run: &RunId, channel: Channel) -> String {
+    format!("run:{{{run}}}:{channel}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let run = RunId::new("run-abc").unwrap();
+        let name = |lane: &str| stream(&run, &lane.parse().unwrap());
+        assert_eq!(name("output/var-1"), "run:{run-abc}:output:var-1");
+        assert_eq!(name("logs/var-1"), "run:{run-abc}:logs:var-1");
+        assert_eq!(name("status/var-1"), "run:{run-abc}:status");
+        assert_eq!(name("status/@control"), "run:{run-abc}:status");
+        assert_eq!(lanes(&run), "run:{run-abc}:lanes");
+        assert_eq!(run_of_lanes("run:{run-abc}:lanes"), Some(run));
+        assert_eq!(run_of_lanes("run:{}:lanes"), None);
+    }
+}

@@ -1,0 +1,24 @@
+//! Runcast's words on the wire, shared by every service: identifiers, lanes, messages, batches,
+//! cursors, Server-Sent Events frames and the names of things in Redis. Pure values, no I/O.
+
+mod batch;
+mod cursor;
+mod event;
+mod id;
+mod json;
+pub mod keys;
+mod lane;
+mod message;
+mod sequence;
+pub mod sse;
+mod status;
+
+pub use batch::{Batch, BatchError, BatchWriter, Entry};
+pub use cursor::{Cursor, CursorError};
+pub use event::{End, EventName, Gap, GapReason, Snapshot, Start};
+pub use id::{InvalidId, RunId, VariationId};
+pub use json::{InvalidJson, Json};
+pub use lane::{Channel, InvalidLane, Lane, Writer};
+pub use message::{Message, MessageError, MessageHead, MessageType, timestamp};
+pub use sequence::{InvalidSequence, Sequence};
+pub use status::{State, Status};

@@ -1,0 +1,96 @@
+//! Readiness: a set of named conditions, all of which must hold.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+
+/// The conditions of this process's readiness, by name: `redis`, `draining` … Clones share them.
+///
+/// With no conditions it is ready, so a service sets its own to `false` before it opens a port.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Condition {
+    ready: bool,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ready: bool,
+    conditions: &'a BTreeMap<&'static str, Condition>,
+}
+
+impl Health {
+    /// Sets a condition, with the reason that `/readyz` shows. Changes are logged.
+    pub fn set(&self, condition: &'static str, ready: bool, reason: &str) {
+        let before = self.lock().insert(condition, Condition { ready, reason: reason.to_owned() });
+        match before.map(|before| before.ready) {
+            Some(was) if was == ready => {}
+            None | Some(_) if ready => tracing::info!(condition, reason, "ready"),
+            _ => tracing::warn!(condition, reason, "not ready"),
+        }
+    }
+
+    /// Whether every condition holds.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        all(&self.lock())
+    }
+
+    /// Every condition and its reason as JSON:
+    /// `{"ready":false,"conditions":{"redis":{"ready":false,"reason":"connection refused"}}}`.
+    #[must_use]
+    pub fn report(&self) -> String {
+        self.snapshot().1
+    }
+
+    /// Readiness and report of one and the same moment.
+    pub(crate) fn snapshot(&self) -> (bool, String) {
+        let conditions = self.lock();
+        let report = Report { ready: all(&conditions), conditions: &conditions };
+        (report.ready, serde_json::to_string(&report).unwrap_or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Condition>> {
+        // Nothing is left half done when a holder panics.
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn all(conditions: &BTreeMap<&'static str, Condition>) -> bool {
+    conditions.values().all(|condition| condition.ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_only_when_every_condition_holds() {
+        let health = Health::default();
+        assert!(health.is_ready());
+        health.set("redis", false, "connecting");
+        health.set("journal", true, "open");
+        assert!(!health.is_ready());
+        health.clone().set("redis", true, "connected");
+        assert!(health.is_ready());
+    }
+
+    #[test]
+    fn the_report_names_conditions_and_reasons() {
+        let health = Health::default();
+        assert_eq!(health.report(), r#"{"ready":true,"conditions":{}}"#);
+        health.set("redis", false, "said \"no\"\n");
+        assert_eq!(
+            health.report(),
+            r#"{"ready":false,"conditions":{"redis":{"ready":false,"reason":"said \"no\"\n"}}}"#
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! The small pieces the services' HTTP servers share: bodies, answers, the accept loop. HTTP/1.1.
+
+mod listener;
+mod serve;
+
+use std::{error::Error, fmt::Display};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+
+pub use self::{
+    listener::Listener,
+    serve::{ServeOptions, serve},
+};
+
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// A body that is all there.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// No body.
+#[must_use]
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Plain text, UTF-8.
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    answer(status, "text/plain; charset=utf-8", full(text))
+}
+
+/// JSON. A value that cannot be serialized becomes a 500 and is logged.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => answer(status, "application/json", full(bytes)),
+        Err(error) => {
+            tracing::error!(%error, "cannot serialize an answer");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written as JSON")
+        }
+    }
+}
+
+/// Problem details (RFC 9457) of type `about:blank`: the status is the kind of problem, `detail` says
+/// to a person what is wrong with this request and how to mend it.
+pub fn problem(status: StatusCode, detail: impl Display) -> Response<Body> {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Unknown"),
+        "status": status.as_u16(),
+        "detail": detail.to_string(),
+    });
+    answer(status, "application/problem+json", full(body.to_string()))
+}
+
+pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,24 @@
+//! What every Runcast service starts with.
+//!
+//! A service's `main` loads its configuration ([`config`]), starts its [`telemetry`], says on the
+//! [`admin`] port how it is ([`health`]), serves ([`http`]) until a [`shutdown`] is asked for, and drains.
+
+pub mod admin;
+pub mod child;
+pub mod config;
+pub mod duration;
+pub mod health;
+pub mod http;
+mod logs;
+mod metrics;
+mod panics;
+pub mod shutdown;
+pub mod telemetry;
+mod traces;
+
+pub use self::{
+    admin::{Admin, AdminConfig},
+    health::Health,
+    shutdown::{Shutdown, within},
+    telemetry::{Telemetry, TelemetryConfig},
+};

@@ -1,0 +1,48 @@
+//! The live page: plain HTML, CSS and a JS module, compiled in.
+
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Response, StatusCode};
+use runcast_runtime::http::{Body, full};
+
+/// Everything comes from ourselves; nothing inline runs, and no other site may frame the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// The page, for any run: it takes the run's id from its address.
+pub fn page() -> Response<Body> {
+    answer("text/html; charset=utf-8", include_str!("../page/index.html"))
+}
+
+macro_rules! scripts {
+    ($($name:literal),* $(,)?) => {
+        /// The page's modules by name.
+        const SCRIPTS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../page/", $name)))),*];
+    };
+}
+
+scripts!("app.js", "column.js", "follow.js", "logs.js", "positions.js", "stream.js", "text.js");
+
+/// One of the page's files.
+pub fn file(name: &str) -> Option<Response<Body>> {
+    match name {
+        "style.css" => Some(answer("text/css; charset=utf-8", include_str!("../page/style.css"))),
+        "favicon.svg" => Some(answer("image/svg+xml", include_str!("../page/favicon.svg"))),
+        _ => {
+            let (_, text) = SCRIPTS.iter().find(|(script, _)| *script == name)?;
+            Some(answer("text/javascript; charset=utf-8", text))
+        }
+    }
+}
+
+fn answer(content_type: &'static str, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,118 @@
+//! The fan-out's configuration; `default.toml` explains each option.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use runcast_bus::RedisConfig;
+use runcast_runtime::config::ConfigError;
+use runcast_runtime::{AdminConfig, TelemetryConfig};
+use serde::Deserialize;
+
+use crate::ring::RingLimits;
+
+/// The defaults, with an explanation of each option.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// All of the fan-out's configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct Config {
+    pub http: HttpConfig,
+    pub sse: SseConfig,
+    pub cors: CorsConfig,
+    pub view: ViewConfig,
+    pub feed: FeedConfig,
+    pub drain: DrainConfig,
+    pub redis: RedisConfig,
+    pub admin: AdminConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct HttpConfig {
+    pub listen: String,
+    pub max_connections: usize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub header_timeout: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub write_stall: Duration,
+}
+
+/// `[sse]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct SseConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub heartbeat: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub retry: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub open_wait: Duration,
+    pub snapshot_bytes: ByteSize,
+}
+
+/// `[cors]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct CorsConfig {
+    pub origins: String,
+}
+
+/// `[view]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct ViewConfig {
+    pub ring_frames: usize,
+    pub ring_bytes: ByteSize,
+}
+
+impl ViewConfig {
+    /// How much a view's ring holds.
+    pub fn ring(&self) -> RingLimits {
+        RingLimits { frames: self.ring_frames, bytes: bytes(self.ring_bytes) }
+    }
+}
+
+/// `[feed]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct FeedConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub check_interval: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub linger: Duration,
+    pub inbox: usize,
+}
+
+/// `[drain]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct DrainConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub time: Duration,
+}
+
+impl Config {
+    /// The defaults, changed by a file and by the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key, its value and the fix.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        runcast_runtime::config::load(DEFAULTS, file, &[])
+    }
+}
+
+/// A size as a number of bytes that fits this machine.
+pub fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,332 @@
+//! A run's feed: one task that takes in what the run says and passes it on to the run's views,
+//! each message once and in order.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use runcast_bus::{Bus, BusError, Inbox, Incoming};
+use runcast_protocol::{Batch, Channel, Entry, Gap, Lane, RunId, Sequence, VariationId, keys};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::config::FeedConfig;
+use crate::hub::Feeds;
+use crate::metrics::Metrics;
+use crate::placement::Placement;
+use crate::reader::{Found, Item, LaneReader};
+use crate::ring::RingLimits;
+use crate::run_info::read_state;
+use crate::run_state::RunState;
+use crate::selection::Selection;
+use crate::tracker::Tracker;
+use crate::view::View;
+
+/// Asks a feed for a view of its run.
+#[derive(Debug)]
+pub struct OpenView {
+    /// What the viewer chose.
+    pub selection: Selection,
+    /// Gets the view once the feed knows where the run stands.
+    pub reply: oneshot::Sender<Arc<View>>,
+}
+
+/// What a feed needs from its service.
+#[derive(Debug, Clone)]
+pub struct FeedContext {
+    /// Commands to Redis.
+    pub bus: Bus,
+    /// How feeds behave.
+    pub config: FeedConfig,
+    /// How much a view's ring holds.
+    pub ring: RingLimits,
+    /// Where feeds are counted.
+    pub metrics: Metrics,
+}
+
+/// The state of a feed's task.
+pub struct Feed {
+    run: RunId,
+    context: FeedContext,
+    feeds: Weak<Feeds>,
+    inbox: Inbox,
+    requests: mpsc::Receiver<OpenView>,
+    tracker: Tracker,
+    state: RunState,
+    /// Whether the status stream's past was read.
+    knows_past: bool,
+    /// Channels that some view asked for, and status, which tells of variations and of the end.
+    channels: BTreeSet<Channel>,
+    views: Vec<Arc<View>>,
+    /// Whether a view may have come to its end.
+    may_be_over: bool,
+    idle_since: Instant,
+}
+
+impl Feed {
+    /// A feed that nobody has asked anything yet.
+    pub fn new(
+        run: RunId,
+        context: FeedContext,
+        feeds: Weak<Feeds>,
+        inbox: Inbox,
+        requests: mpsc::Receiver<OpenView>,
+    ) -> Self {
+        Self {
+            run,
+            context,
+            feeds,
+            inbox,
+            requests,
+            tracker: Tracker::default(),
+            state: RunState::default(),
+            knows_past: false,
+            channels: [Channel::Status].into(),
+            views: Vec::new(),
+            may_be_over: false,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Serves the run's views until nobody has watched for the linger time.
+    pub async fn run(mut self) {
+        let mut check = tokio::time::interval(self.context.config.check_interval);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.context.metrics.feeds.add(1, &[]);
+        loop {
+            tokio::select! {
+                biased;
+                Some(request) = self.requests.recv() => self.open(request).await,
+                incoming = self.inbox.next() => self.take_in(incoming).await,
+                _ = check.tick() => {
+                    if self.is_idle() && self.leave() {
+                        break;
+                    }
+                    self.check().await;
+                }
+            }
+            self.catch_up().await;
+            self.settle().await;
+        }
+        self.context.metrics.feeds.add(-1, &[]);
+        tracing::debug!(run = %self.run, "feed closed: nobody watches");
+    }
+
+    async fn open(&mut self, OpenView { selection, reply }: OpenView) {
+        let known = self.views.iter().find(|view| *view.selection() == selection);
+        let view = match known {
+            Some(view) => view.clone(),
+            None => self.add_view(selection).await,
+        };
+        // A viewer that is gone already leaves its view to the next tick.
+        let _ = reply.send(view);
+    }
+
+    async fn add_view(&mut self, selection: Selection) -> Arc<View> {
+        self.channels.extend(selection.channels());
+        let named: Vec<_> = selection.variations().into_iter().flatten().cloned().collect();
+        self.subscribe(&named).await;
+        // Where the run stands must be known before a viewer can be told what lies in the past.
+        let mut pause = Duration::from_millis(50);
+        while let Err(error) = self.refresh().await {
+            tracing::debug!(run = %self.run, %error, "waiting for redis before opening a view");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        let head = self.tracker.cursor(|lane| selection.has_lane(lane));
+        let view = Arc::new(View::new(selection, head, self.context.ring));
+        self.views.push(view.clone());
+        self.may_be_over = true;
+        self.catch_up().await;
+        self.settle().await;
+        view
+    }
+
+    /// Subscribes to what the views ask for: the channels of the run, and of the known and the
+    /// named variations.
+    async fn subscribe(&mut self, named: &[VariationId]) {
+        let known: BTreeSet<_> = self.state.variations().keys().chain(named).collect();
+        let lanes = self.channels.iter().flat_map(|&channel| {
+            let own = known.iter().map(move |variation| Lane::of(channel, variation));
+            let shared = Lane { channel, writer: runcast_protocol::Writer::Control };
+            own.chain((!channel.has_one_writer()).then_some(shared))
+        });
+        let channels: BTreeSet<_> = lanes.map(|lane| keys::stream(&self.run, &lane)).collect();
+        self.inbox.subscribe(channels).await;
+    }
+
+    /// Asks Redis where the lanes stand: follows new ones, and learns which are behind.
+    async fn refresh(&mut self) -> Result<(), BusError> {
+        if !self.knows_past {
+            self.state = read_state(&self.context.bus, &self.run).await?;
+            self.knows_past = true;
+        }
+        let mut lanes = self.context.bus.lanes(&self.run).await?;
+        let variations = self.state.variations().len();
+        for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
+            self.state.learn(variation);
+        }
+        if self.state.variations().len() > variations {
+            // Positions count only if they are read after the subscription was made.
+            self.subscribe(&[]).await;
+            lanes = self.context.bus.lanes(&self.run).await?;
+        }
+        for (lane, at) in lanes {
+            if self.channels.contains(&lane.channel) && !self.tracker.follows(&lane) {
+                // For the views there are it begins now; for one that is being opened, what is
+                // there already is the past, which its viewers read by themselves.
+                let seen = self.views.iter().any(|view| view.selection().has_lane(&lane));
+                self.tracker.follow(lane.clone(), if seen { Sequence::NONE } else { at.last });
+            }
+            self.tracker.learn(&lane, at.last);
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Payload(payload) => self.deliver(payload).await,
+            Incoming::Missed => self.check().await,
+        }
+    }
+
+    async fn deliver(&mut self, payload: Bytes) {
+        let batch = match Batch::parse(payload) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.context.metrics.malformed.add(1, &[]);
+                return tracing::debug!(run = %self.run, %error, "payload is not a batch");
+            }
+        };
+        match self.tracker.offer(&batch) {
+            Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
+            Some(Placement::Duplicate) => self.context.metrics.duplicates.add(1, &[]),
+            Some(Placement::Ahead) => {}
+            // A lane that begins: if Redis cannot be asked now, the next check finds it.
+            None => self.check().await,
+        }
+    }
+
+    async fn check(&mut self) {
+        if let Err(error) = self.refresh().await {
+            tracing::debug!(run = %self.run, %error, "could not check the lanes");
+        }
+        self.may_be_over = true;
+    }
+
+    fn apply(&mut self, lane: &Lane, entries: &[Entry]) {
+        self.may_be_over |= self.state.apply(lane, entries);
+    }
+
+    fn pass_on(&mut self, lane: &Lane, entries: &[Entry]) {
+        if lane.channel == Channel::Status {
+            self.apply(lane, entries);
+        }
+        self.reopen(lane);
+        self.context.metrics.messages.add(entries.len() as u64, &[]);
+        for view in self.views.iter().filter(|view| view.selection().has_lane(lane)) {
+            view.push(lane, entries);
+        }
+    }
+
+    fn pass_on_gap(&mut self, gap: &Gap) {
+        tracing::warn!(run = %self.run, lane = %gap.lane, first = %gap.first, last = %gap.last, reason = ?gap.reason, "messages are gone");
+        self.context.metrics.gaps.add(1, &[]);
+        self.reopen(&gap.lane);
+        for view in self.views.iter().filter(|view| view.selection().has_lane(&gap.lane)) {
+            view.push_gap(gap);
+        }
+    }
+
+    /// Forgets the views that had ended and whose run goes on after all: a view that is over gets
+    /// nothing more, whoever comes back gets a new one.
+    fn reopen(&mut self, lane: &Lane) {
+        self.views.retain(|view| !(view.is_over() && view.selection().has_lane(lane)));
+    }
+
+    /// Reads from the streams what is missing, lane by lane in turn, and takes in between what
+    /// arrives meanwhile.
+    async fn catch_up(&mut self) {
+        while let Some((lane, upto)) = self.tracker.behind() {
+            let Some(track) = self.tracker.get(&lane) else { continue };
+            let mut reader = LaneReader::new(lane.clone(), track.position, track.scan);
+            self.context.metrics.backfills.add(1, &[]);
+            match reader.page(&self.context.bus, &self.run, upto).await {
+                Ok(Found::Items(items)) => {
+                    self.tracker.advance(&lane, reader.position(), reader.scan());
+                    self.pass_on_items(&lane, items);
+                }
+                Ok(Found::NotYet) => self.tracker.give_up(&lane),
+                Err(error) => {
+                    tracing::debug!(run = %self.run, %lane, %error, "could not read the stream; trying at the next check");
+                    self.tracker.give_up(&lane);
+                }
+            }
+            while let Some(incoming) = self.inbox.try_next() {
+                if let Incoming::Payload(payload) = incoming {
+                    // Boxed: a delivery may find a new lane, which asks Redis.
+                    Box::pin(self.deliver(payload)).await;
+                } else {
+                    self.check().await;
+                }
+            }
+        }
+    }
+
+    fn pass_on_items(&mut self, lane: &Lane, items: Vec<Item>) {
+        let mut entries = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Message(entry) => entries.push(entry),
+                Item::Gap(gap) => {
+                    self.pass_on(lane, &std::mem::take(&mut entries));
+                    self.pass_on_gap(&gap);
+                }
+            }
+        }
+        self.pass_on(lane, &entries);
+    }
+
+    /// Ends the views whose variations have all ended, once everything they said was passed on.
+    /// Sidecars write the terminal status after all else is in Redis, so what Redis counts after
+    /// reading that status is all there is.
+    async fn settle(&mut self) {
+        if !std::mem::take(&mut self.may_be_over) || !self.views.iter().any(|view| self.has_ended(view)) {
+            return;
+        }
+        if let Err(error) = self.refresh().await {
+            return tracing::debug!(run = %self.run, %error, "could not make sure of the end; trying at the next check");
+        }
+        self.catch_up().await;
+        let last = match self.context.bus.lanes(&self.run).await {
+            Ok(lanes) => lanes,
+            Err(error) => return tracing::debug!(run = %self.run, %error, "could not make sure of the end"),
+        };
+        for view in self.views.iter().filter(|view| self.has_ended(view)) {
+            let mut chosen = last.iter().filter(|(lane, _)| view.selection().has_lane(lane));
+            let complete = chosen
+                .all(|(lane, at)| self.tracker.get(lane).is_some_and(|track| track.position >= at.last));
+            if complete && let Some(end) = self.state.end(&self.run, view.selection()) {
+                view.push_end(&end);
+            }
+        }
+    }
+
+    fn has_ended(&self, view: &View) -> bool {
+        !view.is_over() && self.state.end(&self.run, view.selection()).is_some()
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.views.retain(|view| Arc::strong_count(view) > 1);
+        if !self.views.is_empty() {
+            self.idle_since = Instant::now();
+        }
+        self.idle_since.elapsed() >= self.context.config.linger
+    }
+
+    /// Takes leave of the hub, unless somebody has just asked for a view.
+    fn leave(&mut self) -> bool {
+        self.feeds.upgrade().is_none_or(|feeds| feeds.close(&self.run, &mut self.requests))
+    }
+}

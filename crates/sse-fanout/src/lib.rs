@@ -1,0 +1,112 @@
+//! Streams runs to browsers over Server-Sent Events: each message once, in order, to viewers who
+//! can leave and come back with a cursor.
+//!
+//! A run that somebody watches has one [`feed`]; it passes messages on to the run's [`view`]s,
+//! which encode each once into a [`ring`] that all their [`viewer`]s read.
+
+pub mod assets;
+pub mod catch_up;
+pub mod config;
+pub mod cors;
+pub mod drain;
+pub mod error;
+pub mod feed;
+pub mod hub;
+pub mod live;
+pub mod metrics;
+pub mod placement;
+pub mod reader;
+pub mod request;
+pub mod ring;
+pub mod ring_reader;
+pub mod routes;
+pub mod run_info;
+pub mod run_state;
+pub mod selection;
+pub mod snapshot;
+pub mod tracker;
+pub mod view;
+pub mod viewer;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use runcast_bus::{Bus, Subscriber};
+use runcast_runtime::http::{ServeOptions, serve};
+use runcast_runtime::{Health, Shutdown};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::{Config, bytes};
+use crate::cors::Cors;
+use crate::drain::Drain;
+use crate::feed::FeedContext;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::routes::Routes;
+use crate::viewer::ViewerContext;
+
+/// How often readiness asks Redis.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves viewers on `listener` until `shutdown`, then lets them go over the drain time.
+///
+/// # Errors
+/// If the configuration cannot be used.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    health: Health,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let bus = Bus::connect(&config.redis)?;
+    let subscriber = Subscriber::connect(&bus)?;
+    let metrics = Metrics::new();
+    let cors = Cors::parse(&config.cors.origins)
+        .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
+        .context("cors.origins")?;
+    let _watch = AbortOnDropHandle::new(tokio::spawn(watch(bus.clone(), health, shutdown.clone())));
+
+    let ring = config.view.ring();
+    let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
+    let viewers = ViewerContext {
+        hub,
+        heartbeat: config.sse.heartbeat,
+        retry: config.sse.retry,
+        snapshot_bytes: bytes(config.sse.snapshot_bytes),
+        drain: Drain::new(shutdown.clone(), config.drain.time),
+        metrics,
+    };
+    let routes = Routes { viewers, cors, open_wait: config.sse.open_wait };
+    let options = ServeOptions {
+        header_timeout: config.http.header_timeout,
+        // Viewers leave by themselves within the drain time; then their answers end.
+        drain: config.drain.time + Duration::from_secs(1),
+        max_connections: config.http.max_connections,
+        write_stall: config.http.write_stall,
+    };
+    let service = move |request| {
+        let routes = routes.clone();
+        async move { routes.answer(request).await }
+    };
+    serve(listener, service, options, shutdown).await;
+    Ok(())
+}
+
+/// Keeps readiness: Redis answers, and we are not about to stop.
+async fn watch(bus: Bus, health: Health, shutdown: Shutdown) {
+    health.set("accepting", true, "");
+    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => break,
+            _ = tick.tick() => {}
+        }
+        match bus.ping().await {
+            Ok(()) => health.set("redis", true, "answers"),
+            Err(error) => health.set("redis", false, &error.to_string()),
+        }
+    }
+    health.set("accepting", false, "shutting down");
+}

@@ -1,0 +1,82 @@
+//! What the fan-out counts.
+
+use opentelemetry::global;
+use opentelemetry::metrics::{Counter, UpDownCounter};
+
+/// Viewers that are connected.
+pub const VIEWERS: &str = "runcast.fanout.viewers";
+/// Runs that somebody watches.
+pub const FEEDS: &str = "runcast.fanout.feeds";
+/// Messages passed on to views, each once.
+pub const MESSAGES: &str = "runcast.fanout.messages";
+/// Batches that had been passed on before and were suppressed.
+pub const DUPLICATES: &str = "runcast.fanout.duplicates";
+/// Pages read from streams because pub/sub had not brought what comes next.
+pub const BACKFILLS: &str = "runcast.fanout.backfills";
+/// Times that messages could no longer be had.
+pub const GAPS: &str = "runcast.fanout.gaps";
+/// Payloads that were not batches.
+pub const MALFORMED: &str = "runcast.fanout.malformed";
+
+/// The fan-out's instruments. Cheap to clone.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each is named after its constant")]
+pub struct Metrics {
+    pub viewers: UpDownCounter<i64>,
+    pub feeds: UpDownCounter<i64>,
+    pub messages: Counter<u64>,
+    pub duplicates: Counter<u64>,
+    pub backfills: Counter<u64>,
+    pub gaps: Counter<u64>,
+    pub malformed: Counter<u64>,
+}
+
+impl Metrics {
+    /// The instruments, from the global meter.
+    pub fn new() -> Self {
+        let meter = global::meter("runcast-fanout");
+        Self {
+            viewers: meter
+                .i64_up_down_counter(VIEWERS)
+                .with_unit("{viewer}")
+                .with_description("Viewers that are connected")
+                .build(),
+            feeds: meter
+                .i64_up_down_counter(FEEDS)
+                .with_unit("{run}")
+                .with_description("Runs that somebody watches")
+                .build(),
+            messages: meter
+                .u64_counter(MESSAGES)
+                .with_unit("{message}")
+                .with_description("Messages passed on to views")
+                .build(),
+            duplicates: meter
+                .u64_counter(DUPLICATES)
+                .with_unit("{batch}")
+                .with_description("Batches suppressed as duplicates")
+                .build(),
+            backfills: meter
+                .u64_counter(BACKFILLS)
+                .with_unit("{page}")
+                .with_description("Pages read because something was missing")
+                .build(),
+            gaps: meter
+                .u64_counter(GAPS)
+                .with_unit("{gap}")
+                .with_description("Times that messages could no longer be had")
+                .build(),
+            malformed: meter
+                .u64_counter(MALFORMED)
+                .with_unit("{payload}")
+                .with_description("Payloads that were not batches")
+                .build(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

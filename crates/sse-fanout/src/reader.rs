@@ -1,0 +1,155 @@
+//! Reading a lane's past from its stream, a page at a time.
+
+use std::sync::Arc;
+
+use runcast_bus::{Bus, BusError, EntryId};
+use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, RunId, Sequence};
+
+use crate::placement::{Placement, place};
+use crate::view::View;
+
+/// What a page should weigh, in bytes: the number of entries asked for follows from it.
+const PAGE_BYTES: usize = 256 << 10;
+/// Most entries of a page.
+const PAGE_ENTRIES: usize = 256;
+
+/// Where a viewer reads what its view no longer holds.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// Commands to Redis.
+    pub bus: Bus,
+    /// The run.
+    pub run: RunId,
+    /// The view, which says how far the past goes.
+    pub view: Arc<View>,
+}
+
+/// A place in a lane's past, to be read onwards from.
+#[derive(Debug, Clone)]
+pub struct LaneReader {
+    lane: Lane,
+    position: Sequence,
+    scan: Scan,
+    entries: usize,
+    malformed: bool,
+}
+
+/// How far a stream was searched for a lane's messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The last entry that was seen.
+    after: EntryId,
+    /// Whether the search left out the stream's beginning.
+    is_partial: bool,
+}
+
+/// What comes next in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A message.
+    Message(Entry),
+    /// Messages that can no longer be had.
+    Gap(Gap),
+}
+
+/// What a page held.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What comes next; empty if the page held only other lanes' messages: read on.
+    Items(Vec<Item>),
+    /// Redis has nothing more now, although more was known to exist: its tail was lost in a
+    /// failover and will be sent again, or all of it is gone.
+    NotYet,
+}
+
+impl LaneReader {
+    /// Begins after `position`; `scan` is where an earlier reader of a shared stream ended.
+    pub fn new(lane: Lane, position: Sequence, scan: Scan) -> Self {
+        Self { lane, position, scan, entries: 32, malformed: false }
+    }
+
+    /// The lane it reads.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// The last sequence that was read or told as a gap.
+    pub fn position(&self) -> Sequence {
+        self.position
+    }
+
+    /// How far the stream was searched, for the next reader of the same lane.
+    pub fn scan(&self) -> Scan {
+        Scan { is_partial: self.scan.after != EntryId::default(), ..self.scan }
+    }
+
+    /// Reads the next page, not beyond `upto`, which is known to exist or to have existed.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked; nothing has changed then.
+    pub async fn page(&mut self, bus: &Bus, run: &RunId, upto: Sequence) -> Result<Found, BusError> {
+        let own = self.lane.channel.has_one_writer();
+        let after = if own { self.scan.after.max(EntryId::after(self.position)) } else { self.scan.after };
+        let page = bus.read(run, &self.lane, after, self.entries).await?;
+        self.fit(&page.batches);
+
+        let mut items = Vec::new();
+        for payload in page.batches {
+            match Batch::parse(payload) {
+                Ok(batch) if batch.lane == self.lane => self.take(&batch, upto, &mut items),
+                Ok(_) if !own => {}
+                Ok(_) | Err(_) => self.malformed = true,
+            }
+        }
+        if self.position >= upto {
+            // A page that was cut at `upto` may hold more for a later call with a higher one.
+            return Ok(Found::Items(items));
+        }
+        self.scan.after = page.end;
+        if page.is_last {
+            let tail = page.lane.map_or(Sequence::NONE, |lane| lane.last);
+            if self.scan.is_partial && !own {
+                // The server that a failover promoted may number shared entries lower than the one
+                // before: only a search from the beginning is proof that something is missing.
+                self.scan = Scan::default();
+            } else if tail > self.position {
+                // The stream and the bookkeeping were read at one instant: what the one counts and
+                // the other lacks is gone.
+                self.lose(tail.min(upto), GapReason::Evicted, &mut items);
+            } else if items.is_empty() {
+                self.scan = Scan::default();
+                return Ok(Found::NotYet);
+            }
+        }
+        Ok(Found::Items(items))
+    }
+
+    fn take(&mut self, batch: &Batch, upto: Sequence, items: &mut Vec<Item>) {
+        if self.position >= upto {
+            return;
+        }
+        if place(self.position, batch) == Placement::Ahead {
+            self.lose(batch.first().previous().min(upto), GapReason::Trimmed, items);
+        }
+        if let Placement::Next(entries) = place(self.position, batch) {
+            let wanted = entries.iter().take_while(|entry| entry.sequence <= upto);
+            items.extend(wanted.cloned().map(Item::Message));
+            self.position = batch.last().min(upto);
+        }
+    }
+
+    fn lose(&mut self, last: Sequence, reason: GapReason, items: &mut Vec<Item>) {
+        let reason = if std::mem::take(&mut self.malformed) { GapReason::Malformed } else { reason };
+        let gap = Gap { lane: self.lane.clone(), first: self.position.next(), last, reason };
+        self.position = last;
+        items.push(Item::Gap(gap));
+    }
+
+    /// Asks for more entries the next time if these were small, for fewer if they were large.
+    fn fit(&mut self, batches: &[bytes::Bytes]) {
+        let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
+        if let Some(average) = bytes.checked_div(batches.len()) {
+            self.entries = (PAGE_BYTES / average.max(1)).clamp(1, PAGE_ENTRIES);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! How one viewer reads the ring that it shares with others. Pure: no clock, no I/O.
+
+use bytes::Bytes;
+use runcast_protocol::{Cursor, sse};
+
+use crate::ring::{Entrance, Frame, Ring};
+
+/// What is read at most in one go, unless one frame is larger.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A viewer's place in a ring.
+#[derive(Debug, Clone)]
+pub struct RingReader {
+    /// Number of the frame to read next.
+    next: u64,
+    stands: Stands,
+}
+
+/// How a viewer stands to the ring it reads.
+#[derive(Debug, Clone)]
+enum Stands {
+    /// At the same place in all lanes: frames go out as they are. Where that is, the last of them says.
+    Level { entered: Cursor, last: Option<Frame> },
+    /// It has more than the ring in some lanes: what it has is left out, and its frames carry its
+    /// own cursor.
+    Ahead(Cursor),
+}
+
+impl RingReader {
+    /// Enters a ring with everything seen up to `cursor`; none if the ring no longer holds all that
+    /// comes after it.
+    pub fn enter(ring: &Ring, cursor: &Cursor) -> Option<Self> {
+        match ring.entrance(cursor) {
+            Entrance::Head(next) => {
+                Some(Self { next, stands: Stands::Level { entered: cursor.clone(), last: None } })
+            }
+            Entrance::Within(next) => Some(Self { next, stands: Stands::Ahead(cursor.clone()) }),
+            Entrance::Before => None,
+        }
+    }
+
+    /// Number of the frame that it reads next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Where the viewer stands.
+    pub fn position(&self) -> Cursor {
+        match &self.stands {
+            Stands::Ahead(cursor) => cursor.clone(),
+            Stands::Level { entered, last } => {
+                last.as_ref().and_then(Frame::cursor).unwrap_or_else(|| entered.clone())
+            }
+        }
+    }
+
+    /// The next frames, at most a chunk; empty if there are none, or all were left out. None if the
+    /// viewer fell out of the ring.
+    pub fn read(&mut self, ring: &Ring) -> Option<Bytes> {
+        let frames = ring.read(self.next)?;
+        match &mut self.stands {
+            Stands::Level { last, .. } => Some(read_level(frames, &mut self.next, last)),
+            Stands::Ahead(cursor) => {
+                let chunk = read_ahead(frames, &mut self.next, cursor);
+                if self.next == ring.end() && cursor == ring.head() {
+                    let entered = std::mem::take(cursor);
+                    self.stands = Stands::Level { entered, last: None };
+                }
+                Some(chunk)
+            }
+        }
+    }
+}
+
+fn read_level<'a>(
+    frames: impl Iterator<Item = &'a Frame>,
+    next: &mut u64,
+    last: &mut Option<Frame>,
+) -> Bytes {
+    let mut frames = frames.peekable();
+    let Some(first) = frames.next() else { return Bytes::new() };
+    *next += 1;
+    *last = Some(first.clone());
+    if frames.peek().is_none_or(|second| first.bytes.len() + second.bytes.len() > CHUNK_BYTES) {
+        // The common case: one frame, and its bytes are shared by all viewers.
+        return first.bytes.clone();
+    }
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES.min(first.bytes.len() * 16));
+    chunk.extend_from_slice(&first.bytes);
+    while let Some(frame) = frames.next_if(|frame| chunk.len() + frame.bytes.len() <= CHUNK_BYTES) {
+        chunk.extend_from_slice(&frame.bytes);
+        *next += 1;
+        *last = Some(frame.clone());
+    }
+    chunk.into()
+}
+
+fn read_ahead<'a>(frames: impl Iterator<Item = &'a Frame>, next: &mut u64, cursor: &mut Cursor) -> Bytes {
+    let mut chunk = Vec::new();
+    for frame in frames {
+        if chunk.len() >= CHUNK_BYTES {
+            break;
+        }
+        *next += 1;
+        if let Some((lane, last)) = &frame.at {
+            if *last <= cursor.position(lane) {
+                continue;
+            }
+            cursor.set(lane, *last);
+        }
+        sse::write_id(&mut chunk, &cursor.to_string());
+        chunk.extend_from_slice(&frame.bytes[frame.id_len..]);
+    }
+    chunk.into()
+}

@@ -1,0 +1,132 @@
+//! Paths and what they answer.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures_util::stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use runcast_protocol::RunId;
+use runcast_runtime::http::{Body, empty, json, problem};
+
+use crate::assets;
+use crate::cors::Cors;
+use crate::request::EventsRequest;
+use crate::run_info::run_info;
+use crate::viewer::{Viewer, ViewerContext};
+
+/// What requests are answered with.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// What viewers need.
+    pub viewers: ViewerContext,
+    /// Who may read.
+    pub cors: Cors,
+    /// How long a new viewer waits for Redis before its stream begins without knowing.
+    pub open_wait: Duration,
+}
+
+impl Routes {
+    /// Answers one request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+        let (head, _) = request.into_parts();
+        let mut response = match head.method {
+            Method::GET | Method::HEAD => {
+                self.get(head.uri.path(), head.uri.query().unwrap_or(""), &head.headers).await
+            }
+            Method::OPTIONS => allowed(StatusCode::NO_CONTENT, empty()),
+            _ => {
+                let (parts, body) = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET").into_parts();
+                let mut response = allowed(StatusCode::METHOD_NOT_ALLOWED, body);
+                response.headers_mut().extend(parts.headers);
+                response
+            }
+        };
+        self.cors.allow(&head.headers, &mut response);
+        response
+    }
+
+    async fn get(&self, path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match segments.as_slice() {
+            [""] | ["runs", _] => assets::page(),
+            ["assets", name] => assets::file(name).unwrap_or_else(|| not_found(path)),
+            ["v1", "runs", run] => match RunId::new(run) {
+                Ok(run) => self.run(&run).await,
+                Err(error) => problem(StatusCode::BAD_REQUEST, error),
+            },
+            ["v1", "runs", run, "events"] => match RunId::new(run) {
+                Ok(run) => match EventsRequest::parse(run, query, headers) {
+                    Ok(request) => self.events(request).await,
+                    Err(error) => problem(StatusCode::BAD_REQUEST, error),
+                },
+                Err(error) => problem(StatusCode::BAD_REQUEST, error),
+            },
+            _ => not_found(path),
+        }
+    }
+
+    async fn run(&self, run: &RunId) -> Response<Body> {
+        match run_info(self.viewers.hub.bus(), run).await {
+            Ok(Some(info)) => with_header(json(StatusCode::OK, &info), CACHE_CONTROL, "no-store"),
+            Ok(None) => problem(
+                StatusCode::NOT_FOUND,
+                format_args!("nothing is known of run {run}, at least not yet"),
+            ),
+            Err(error) => {
+                tracing::warn!(%run, %error, "could not read a run");
+                let response =
+                    problem(StatusCode::SERVICE_UNAVAILABLE, "redis cannot be asked now; try again");
+                with_header(response, http::header::RETRY_AFTER, "1")
+            }
+        }
+    }
+
+    /// Begins a stream. A viewer who has seen everything of a run that is over gets 204, which is
+    /// what makes EventSource stop. An EventSource also stops for good at any error status, so a
+    /// Redis that is away is waited for with the stream already begun.
+    async fn events(&self, request: EventsRequest) -> Response<Body> {
+        let opening = self.viewers.hub.open(&request.run, &request.selection);
+        let view = tokio::time::timeout(self.open_wait, opening).await.ok();
+        if let (Some(view), Some(cursor)) = (&view, request.cursor())
+            && view.is_over()
+            && cursor.covers(view.ring().head())
+        {
+            return allowed(StatusCode::NO_CONTENT, empty());
+        }
+        let viewer = Viewer::new(self.viewers.clone(), request, view);
+        let frames = stream::unfold(viewer, |mut viewer| async {
+            let bytes = viewer.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), viewer))
+        });
+        let mut response =
+            Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        // `no-transform`: a proxy that compresses would buffer.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        response
+    }
+}
+
+fn allowed(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    with_header(response, ALLOW, "GET, HEAD, OPTIONS")
+}
+
+fn with_header(mut response: Response<Body>, name: HeaderName, value: &'static str) -> Response<Body> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+fn not_found(path: &str) -> Response<Body> {
+    let shown: String = path.chars().take(100).collect();
+    let detail =
+        format_args!("there is nothing at {shown}; a run's events are at /v1/runs/{{run_id}}/events")
+            .to_string();
+    problem(StatusCode::NOT_FOUND, detail)
+}

@@ -1,0 +1,152 @@
+//! `from=snapshot`: what each lane said so far, at once, and then live.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use runcast_protocol::{Channel, Cursor, Entry, EventName, Json, Lane, Sequence, Snapshot};
+use serde::Deserialize;
+
+use crate::catch_up::CatchUp;
+use crate::reader::{Found, Item, LaneReader, Past, Scan};
+use crate::view::{encode, json};
+use crate::viewer::{Phase, Step};
+
+/// How long to wait before asking again for what Redis does not have now.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A viewer that gets snapshots: the text of each output lane, the last message of each status
+/// lane. The other lanes begin live. A text above the limit comes as several snapshots, one after
+/// the other.
+#[derive(Debug)]
+pub struct Snapshots {
+    past: Past,
+    /// Where the viewer stands after what was sent.
+    cursor: Cursor,
+    lanes: VecDeque<(Lane, Sequence)>,
+    current: Option<Gathering>,
+    /// Frames that go out before anything more is read.
+    ready: VecDeque<Bytes>,
+    limit: usize,
+}
+
+/// One lane's snapshot in the making.
+#[derive(Debug)]
+struct Gathering {
+    reader: LaneReader,
+    upto: Sequence,
+    /// First and last message that the next snapshot stands for.
+    span: Option<(Sequence, Sequence)>,
+    text: String,
+    message: Option<Json>,
+}
+
+impl Snapshots {
+    /// Snapshots of the lanes up to `head`, each of at most about `limit` bytes of text.
+    pub fn new(past: Past, head: &Cursor, limit: usize) -> Self {
+        let (told, skipped): (Vec<_>, Vec<_>) =
+            head.lanes().partition(|(lane, _)| matches!(lane.channel, Channel::Output | Channel::Status));
+        let cursor = skipped.into_iter().collect();
+        Self { past, cursor, lanes: told.into(), current: None, ready: VecDeque::new(), limit }
+    }
+
+    /// Where the viewer stands.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The next snapshot or gap, in one frame.
+    pub async fn step(&mut self) -> Step {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Step::Frames(frame);
+            }
+            let Some(current) = &mut self.current else {
+                let Some((lane, upto)) = self.lanes.pop_front() else {
+                    let catch_up = CatchUp::new(self.past.clone(), self.cursor.clone());
+                    return Step::Enter(Box::new(Phase::CatchUp(catch_up)));
+                };
+                self.current = Some(Gathering::new(lane, upto));
+                continue;
+            };
+            if current.reader.position() >= current.upto {
+                self.finish();
+                self.current = None;
+                continue;
+            }
+            let upto = current.upto;
+            match current.reader.page(&self.past.bus, &self.past.run, upto).await {
+                Ok(Found::Items(items)) => self.gather(items),
+                Ok(Found::NotYet) => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    tracing::debug!(run = %self.past.run, %error, "could not read the stream");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn gather(&mut self, items: Vec<Item>) {
+        for item in items {
+            match item {
+                Item::Message(entry) => {
+                    let full = self
+                        .current
+                        .as_mut()
+                        .is_some_and(|current| current.add(&entry, self.limit, &self.past));
+                    if full {
+                        self.finish();
+                    }
+                }
+                Item::Gap(gap) => {
+                    self.finish();
+                    self.cursor.set(&gap.lane, gap.last);
+                    self.ready.push_back(encode(&self.cursor, EventName::Gap, &json(&gap)).bytes);
+                }
+            }
+        }
+    }
+
+    /// Makes a frame of what was gathered.
+    fn finish(&mut self) {
+        let Some(snapshot) = self.current.as_mut().and_then(Gathering::take) else { return };
+        self.cursor.set(&snapshot.lane, snapshot.last);
+        if snapshot.text.is_some() || snapshot.message.is_some() {
+            self.ready.push_back(encode(&self.cursor, EventName::Snapshot, &json(&snapshot)).bytes);
+        }
+    }
+}
+
+impl Gathering {
+    fn new(lane: Lane, upto: Sequence) -> Self {
+        let reader = LaneReader::new(lane, Sequence::NONE, Scan::default());
+        Self { reader, upto, span: None, text: String::new(), message: None }
+    }
+
+    /// Adds a message; true if there is enough for a snapshot.
+    fn add(&mut self, entry: &Entry, limit: usize, past: &Past) -> bool {
+        #[derive(Deserialize)]
+        struct Content<'a> {
+            #[serde(borrow)]
+            content: Cow<'a, str>,
+        }
+        let (first, _) = self.span.unwrap_or((entry.sequence, entry.sequence));
+        self.span = Some((first, entry.sequence));
+        if self.reader.lane().channel == Channel::Output {
+            if let Ok(Content { content }) = serde_json::from_slice(&entry.line) {
+                self.text.push_str(&content);
+            }
+        } else if past.view.selection().has_variation(&entry.variation) {
+            self.message = std::str::from_utf8(&entry.line).ok().and_then(|line| Json::parse(line).ok());
+        }
+        self.text.len() >= limit
+    }
+
+    fn take(&mut self) -> Option<Snapshot> {
+        let (first, last) = self.span.take()?;
+        let lane = self.reader.lane().clone();
+        let text = (lane.channel == Channel::Output).then(|| std::mem::take(&mut self.text));
+        Some(Snapshot { lane, first, last, text, message: self.message.take() })
+    }
+}
