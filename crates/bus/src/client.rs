@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fred::clients::{Client, Pool};
-use fred::interfaces::{ClientLike, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::Value;
 use fred::types::config::ServerConfig;
 use fred::types::scan::ScanType;
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::redacted;
+use crate::sentinel;
 use crate::{BusError, RedisConfig};
 
 /// Commands to Redis over a few connections that mend themselves. Cheap to clone.
@@ -47,6 +48,15 @@ impl Bus {
             tasks.push(AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))));
             tasks.push(AbortOnDropHandle::new(tokio::spawn(log_errors(client.clone()))));
         }
+        let clients = pool.clone();
+        let reconnect = move || {
+            for client in clients.clients().iter().filter(|client| client.is_connected()) {
+                let client = client.clone();
+                // Only asks the connection's task; a client that is not connected asks the sentinels anyway.
+                tokio::spawn(async move { client.force_reconnection().await });
+            }
+        };
+        tasks.extend(sentinel::watch(&config.builder()?, reconnect)?);
         let sharded = matches!(client_config(&pool).server, ServerConfig::Clustered { .. });
         tracing::debug!(url = redacted(&config.url), connections = config.connections, "connecting to redis");
         let append = Script::from_lua(include_str!("lua/append.lua"));
@@ -111,11 +121,24 @@ impl Bus {
     }
 
     pub(crate) async fn append_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
-        Ok(self.shared.append.evalsha_with_reload(self.client(), keys, args).await?)
+        self.eval(&self.shared.append, keys, args).await
     }
 
     pub(crate) async fn read_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
-        Ok(self.shared.read.evalsha_with_reload(self.client(), keys, args).await?)
+        self.eval(&self.shared.read, keys, args).await
+    }
+
+    /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all
+    /// servers of a cluster instead would fail as long as any of them is down.
+    async fn eval(&self, script: &Script, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
+        let client = self.client();
+        match client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let source = script.lua().cloned().unwrap_or_default();
+                Ok(client.eval(source, keys, args).await?)
+            }
+            result => Ok(result?),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use fred::prelude::{Builder, Config, ReconnectPolicy};
 use fred::types::RespVersion;
-use fred::types::config::{ConnectionConfig, PerformanceConfig, TcpConfig, UnresponsiveConfig};
+use fred::types::config::{
+    ConnectionConfig, PerformanceConfig, ReconnectError, TcpConfig, UnresponsiveConfig,
+};
 use serde::Deserialize;
 
 use crate::BusError;
@@ -61,6 +63,13 @@ impl RedisConfig {
         connection.unresponsive =
             UnresponsiveConfig { max_timeout: Some(self.timeout_ms), interval: Duration::from_millis(250) };
         connection.reconnect_on_auth_error = true;
+        // What a demoted or cut-off primary says: ask again where the primary is.
+        connection.reconnect_errors = vec![
+            ReconnectError::ReadOnly,
+            ReconnectError::NoReplicas,
+            ReconnectError::MasterDown,
+            ReconnectError::Loading,
+        ];
         connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
     }
 

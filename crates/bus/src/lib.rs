@@ -4,16 +4,21 @@
 mod append;
 mod client;
 mod config;
+mod connection;
 mod error;
+mod fence;
+mod keeper;
 mod lanes;
 mod read;
 mod registry;
+mod sentinel;
 mod subscriber;
 
 pub use append::{Append, Appended, Limits};
 pub use client::Bus;
 pub use config::RedisConfig;
 pub use error::BusError;
+pub use fence::{Durability, Fenced};
 pub use lanes::LaneState;
 pub use read::{EntryId, Page};
 pub use subscriber::{Inbox, Incoming, Subscriber};

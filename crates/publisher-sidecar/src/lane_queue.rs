@@ -77,10 +77,15 @@ impl<T> LaneQueue<T> {
         if self.bytes + size > self.max_bytes && !self.held.is_empty() {
             return Err(item);
         }
+        Ok(self.push_over(item, size))
+    }
+
+    /// Takes a message whether or not there is room; otherwise as [`Self::push`].
+    pub fn push_over(&mut self, item: T, size: usize) -> u64 {
         self.held.push_back((item, size));
         self.bytes += size;
         self.pending_bytes += size;
-        Ok(self.taken())
+        self.taken()
     }
 
     /// The lane is ours from now on, and stands at `last`.

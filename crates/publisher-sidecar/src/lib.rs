@@ -1,7 +1,61 @@
 //! Takes what an agent says and appends it to its run's lanes in Redis.
+//!
+//! Bytes become messages ([`splitter`], [`lines`], [`utf8`]), messages are numbered and held in one
+//! queue for each lane ([`lane_queue`]), and one task for each lane appends them in batches until
+//! Redis has them.
 
+mod agent;
+mod api;
+pub mod arguments;
+pub mod config;
+pub mod draft;
+mod error;
+mod exec;
+mod identity;
 pub mod lane_queue;
 pub mod lines;
+mod listen;
+mod metadata;
+pub mod metrics;
+mod open_lane;
+mod phase;
+mod pipe;
+pub mod publisher;
 pub mod record;
+mod relay;
+mod serve;
+mod session;
+mod source;
 pub mod splitter;
+mod standing;
 pub mod utf8;
+mod watch_redis;
+mod writer;
+
+use runcast_bus::Bus;
+use runcast_runtime::{Health, Shutdown};
+
+pub use crate::error::Error;
+pub use crate::identity::Identity;
+pub use crate::writer::Fenced;
+
+use crate::arguments::Mode;
+use crate::config::Config;
+use crate::publisher::Publisher;
+
+/// Runs a sidecar to its end; returns the exit status. Call it from the task given to `block_on`:
+/// the agent dies with the thread that starts it.
+///
+/// # Errors
+/// [`Error`] if it cannot start, or another sidecar takes over.
+pub async fn run(config: Config, mode: Mode, health: Health, shutdown: Shutdown) -> Result<u8, Error> {
+    let bus = Bus::connect(&config.redis)?;
+    let _watch = watch_redis::watch(bus.clone(), health);
+    let (publisher, mut writers) = Publisher::start(&bus, &config);
+    tracing::debug!(run = %config.run.id, variation = %config.run.variation, "publishing");
+    match mode {
+        Mode::Exec { command } => exec::run(&command, &config, publisher, &mut writers).await,
+        Mode::Pipe => pipe::run(&config, publisher, &mut writers, shutdown).await,
+        Mode::Serve => serve::run(&config, &bus, publisher, &mut writers, shutdown).await,
+    }
+}

@@ -6,6 +6,7 @@ use runcast_protocol::{Lane, Message, Sequence};
 use tokio::sync::{Notify, watch};
 
 use crate::lane_queue::{BatchLimits, LaneQueue};
+use crate::publisher::LanePosition;
 
 /// A lane's queue, and ways to wait for it to move.
 #[derive(Debug)]
@@ -75,11 +76,16 @@ impl OpenLane {
         self.moved.send_replace(());
     }
 
-    /// Takes one last message though the lane is closed and whether or not there is room.
-    pub(crate) fn push_last(&self, message: Message) {
-        let pushed = self.lock().queue.push(message, 0);
-        debug_assert!(pushed.is_ok(), "a message of no size always fits");
+    /// Takes one last message, though the lane is closed and whether or not there is room.
+    pub(crate) fn push_last(&self, message: Message, size: usize) {
+        self.lock().queue.push_over(message, size);
         self.work.notify_one();
+    }
+
+    /// Whether anything waits to be appended, and whether that is a full batch.
+    pub(crate) fn backlog(&self) -> (bool, bool) {
+        let queue = &self.lock().queue;
+        (queue.pending() > 0, queue.has_full_batch(self.limits))
     }
 
     /// The number of the message that was taken as the `count`th; waits for the claim.
@@ -91,6 +97,12 @@ impl OpenLane {
     pub(crate) async fn flushed(&self) {
         let target = self.lock().queue.taken();
         self.wait(|queue| queue.has_appended(target).then_some(())).await;
+    }
+
+    pub(crate) fn position(&self) -> LanePosition {
+        let queue = &self.lock().queue;
+        let (taken, appended) = (queue.last(), queue.appended());
+        LanePosition { taken, appended, pending: queue.pending(), bytes: queue.bytes() }
     }
 
     async fn wait<T>(&self, ready: impl Fn(&LaneQueue<Message>) -> Option<T>) -> T {

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use runcast_bus::{Append, Appended, Bus, BusError, Limits};
 use runcast_protocol::{BatchWriter, Lane, RunId, Sequence};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lane_queue::{BatchLimits, Cut, Standing};
 use crate::metrics::Metrics;
@@ -25,7 +25,7 @@ const REJECTED_RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Pace {
     /// How much a batch holds.
     pub(crate) batch: BatchLimits,
-    /// Least time between two appends, unless a batch is full.
+    /// How long after an append messages gather for the next one, unless a batch is full.
     pub(crate) linger: Duration,
     /// Batches above this many bytes are compressed.
     pub(crate) compress_above: usize,
@@ -59,39 +59,43 @@ pub(crate) struct LaneWriter {
 impl LaneWriter {
     pub(crate) async fn run(self) -> Fenced {
         let epoch = self.claim().await;
-        let mut last_append = Instant::now() - self.pace.linger;
+        // At a low rate the linger has passed long ago, and a message leaves at once.
+        let mut gather_until = Instant::now();
         loop {
-            let stopped = match self.next_cut(last_append).await {
+            let probe_at = Instant::now() + PROBE_EVERY;
+            let settled = match self.next_cut(gather_until, probe_at).await {
                 Some(cut) => {
-                    last_append = Instant::now();
+                    gather_until = Instant::now() + self.pace.linger;
                     self.append(cut, epoch).await
                 }
                 None => self.probe(epoch).await,
             };
-            if let Err(fenced) = stopped {
+            if let Err(fenced) = settled {
                 return fenced;
             }
         }
     }
 
     async fn claim(&self) -> u64 {
-        let reply = self.ask(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await;
-        let (Appended::Done { last, epoch } | Appended::Rewind { last } | Appended::Fenced { last, epoch }) = reply;
-        tracing::debug!(lane = %self.lane.lane, %last, epoch, "lane claimed");
-        self.lane.update(|queue| queue.claimed(last));
-        epoch
+        loop {
+            match self.ask(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await {
+                Appended::Done { last, epoch } => {
+                    tracing::debug!(lane = %self.lane.lane, %last, epoch, "lane claimed");
+                    self.lane.update(|queue| queue.claimed(last));
+                    return epoch;
+                }
+                reply => {
+                    tracing::error!(?reply, lane = %self.lane.lane, "redis refuses the claim; trying again");
+                    sleep(REJECTED_RETRY).await;
+                }
+            }
+        }
     }
 
     /// Waits for the next messages to append; none if it is time to probe instead.
-    async fn next_cut(&self, last_append: Instant) -> Option<Cut> {
-        let probe_at = last_append + PROBE_EVERY;
-        // At a low rate this has passed long ago and a message leaves at once.
-        let gather_until = last_append + self.pace.linger;
+    async fn next_cut(&self, gather_until: Instant, probe_at: Instant) -> Option<Cut> {
         loop {
-            let (waiting, full) = {
-                let queue = &self.lane.lock().queue;
-                (queue.pending() > 0, queue.has_full_batch(self.pace.batch))
-            };
+            let (waiting, full) = self.lane.backlog();
             let wake_at = if waiting { gather_until } else { probe_at };
             if full || Instant::now() >= wake_at {
                 return self.lane.lock().queue.cut(self.pace.batch);
@@ -110,7 +114,9 @@ impl LaneWriter {
         let started = Instant::now();
         // The very same batch, until Redis answers: the append script knows what it has already.
         let reply = self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await;
-        self.metrics.appended(self.lane.lane.channel, cut, started.elapsed());
+        if matches!(reply, Appended::Done { .. }) {
+            self.metrics.batch(self.lane.lane.channel, cut, started.elapsed());
+        }
         self.settle(reply, epoch)
     }
 
@@ -191,7 +197,7 @@ impl LaneWriter {
                 tracing::error!(%error, lane = %self.lane.lane, "redis refuses the append; trying again every 5 s");
                 REJECTED_RETRY
             };
-            tokio::time::sleep(delay).await;
+            sleep(delay).await;
         }
     }
 }

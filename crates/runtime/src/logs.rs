@@ -1,14 +1,22 @@
 //! Logs: for people on a terminal, for machines otherwise. Always on stderr, since a sidecar's stdout
 //! belongs to its agent.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::Debug,
+    io::{self, IsTerminal as _},
+};
 
 use serde::Deserialize;
-use tracing::Subscriber;
+use tracing::{Subscriber, field::Field};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    field::MakeExt as _,
     filter::ParseError,
-    fmt::{self, MakeWriter, time::SystemTime},
+    fmt::{
+        self, MakeWriter,
+        format::{Writer, debug_fn},
+        time::SystemTime,
+    },
     registry::LookupSpan,
 };
 
@@ -22,7 +30,7 @@ pub enum LogFormat {
     /// One line of text for people, coloured on a terminal unless `NO_COLOR` is set.
     Pretty,
     /// One JSON object a line: `timestamp`, `level`, `target`, `message`, the event's fields, and the
-    /// innermost span as `span`.
+    /// innermost span as `span`. A field of an event must not have one of these names.
     Json,
 }
 
@@ -69,8 +77,25 @@ where
     if json {
         layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     } else {
-        layer.with_ansi(colours).boxed()
+        layer.with_ansi(colours).fmt_fields(debug_fn(field).delimited(" ")).boxed()
     }
+}
+
+/// Writes one field. `tracing-subscriber` by itself escapes the message and text, but not what is logged
+/// by its `Display` (`%value`), and agents and clients choose many of those.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{field}=")?;
+    }
+    for character in format!("{value:?}").chars() {
+        // Line ends and tabs stay: a backtrace is for reading.
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            write!(writer, "{}", character.escape_default())?;
+        } else {
+            writer.write_char(character)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -101,6 +101,12 @@ impl Telemetry {
         self.prometheus.clone()
     }
 
+    /// The provider behind the metrics, which after [`init`](Self::init) is the global one.
+    #[must_use]
+    pub fn meter_provider(&self) -> &SdkMeterProvider {
+        &self.meters
+    }
+
     /// Sends what has not been sent yet, for five seconds at the most. Blocks; call it last, on a
     /// multi-threaded runtime (a current-thread one cannot send while it is blocked).
     pub fn shutdown(self) {
@@ -175,5 +181,50 @@ fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         Ok(ratio)
     } else {
         Err(D::Error::custom("expected a number from 0 to 1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_from;
+
+    const DEFAULTS: &str = r#"
+        log = "info"
+        log_format = "auto"
+        otlp_endpoint = ""
+        otlp_sample_ratio = 1.0
+    "#;
+
+    fn with(key: &str, value: &str) -> Result<TelemetryConfig, String> {
+        load_from(DEFAULTS, None, [], &[(key, value.to_owned())]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn good_values_are_taken() {
+        assert_eq!(with("log", "warn,runcast_bus=debug").unwrap().log, "warn,runcast_bus=debug");
+        assert_eq!(with("log_format", "json").unwrap().log_format, LogFormat::Json);
+        assert_eq!(
+            with("otlp_endpoint", "http://collector:4317").unwrap().otlp_endpoint,
+            "http://collector:4317"
+        );
+        assert_eq!(with("otlp_sample_ratio", "0.25").unwrap().otlp_sample_ratio, 0.25);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_what_is_expected() {
+        for (key, value, expected) in [
+            ("log", "runcast_bus=loud", "such as `info`"),
+            ("log_format", "xml", "`auto`, `pretty` or `json`"),
+            ("otlp_endpoint", "collector:4317", "`http://collector:4317`"),
+            ("otlp_sample_ratio", "10", "from 0 to 1"),
+        ] {
+            let error = with(key, value).unwrap_err();
+            assert!(
+                error.starts_with(&format!("command line: bad value `{value}` for `{key}`: ")),
+                "{error}"
+            );
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

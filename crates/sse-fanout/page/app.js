@@ -55,6 +55,7 @@ function watch(run) {
     refused(text) {
       $('trouble').textContent = text;
       $('trouble').hidden = false;
+      $('empty').hidden = true;
     },
   });
   $('drop').addEventListener('click', () => stream.drop());
@@ -69,7 +70,7 @@ function watch(run) {
     } else if (name === 'snapshot') {
       positions.set(data.lane, data.last);
       const [channel, writer] = split(data.lane);
-      if (typeof data.text === 'string') column(writer).say(data.text, Date.now());
+      if (typeof data.text === 'string') column(writer).say(data.text, null);
       else if (data.message && channel === 'status') message('status', data.message);
     } else if (name === 'gap') {
       positions.set(data.lane, data.last);
@@ -136,7 +137,7 @@ function watch(run) {
     show('fact-events', stream.events.toLocaleString());
     show('fact-missing', positions.missing);
     show('fact-repeated', positions.repeated);
-    show('fact-id', stream.lastId || 'none yet');
+    show('fact-id', stream.lastId.replaceAll(',', ',\n') || 'none yet');
   }
 
   function showState(state) {

@@ -36,17 +36,18 @@ export class Column {
     this.#follow = follow(part('.output'), part('.follow'));
   }
 
-  /** Takes text to be shown with the next frame. `at` is when it was said, in ms. */
+  /** Takes text to be shown with the next frame. `at` is when it was said, in ms, if that is known. */
   say(text, at) {
     this.#pending += text;
     let chars = 0;
     for (let i = 0; i < text.length; i++) if ((text.charCodeAt(i) & 0xfc00) !== 0xdc00) chars++;
     this.chars += chars;
+    if (this.state === 'waiting') this.become({ state: 'running' }, at);
+    if (!at) return;
     this.#seen(at);
     const second = Math.floor(at / 1000);
     this.#buckets.set(second, (this.#buckets.get(second) ?? 0) + chars);
     if (this.#buckets.size > 4 * RATE_SECONDS) this.#forgetBefore(second - RATE_SECONDS);
-    if (this.state === 'waiting') this.become({ state: 'running' }, at);
   }
 
   /** Takes a status. Returns whether it is another state than before. */
@@ -54,6 +55,8 @@ export class Column {
     if (typeof state !== 'string') return false;
     if (at) this.#seen(at);
     const news = state !== this.state;
+    // The end of the run repeats states without what was said about them.
+    if (!news && code === undefined && signal === undefined && reason === undefined) return false;
     this.state = state;
     this.element.dataset.state = state;
     this.#parts.badge.textContent = state === 'failed' && Number.isInteger(code) ? `failed (${code})` : state;
@@ -62,7 +65,7 @@ export class Column {
       Number.isInteger(code) && `exit code ${code}`,
       Number.isInteger(signal) && `signal ${signal}`,
     ];
-    if (why.some(Boolean) || news) this.#parts.badge.title = why.filter(Boolean).join(', ');
+    this.#parts.badge.title = why.filter(Boolean).join(', ');
     return news;
   }
 

@@ -3,7 +3,7 @@
 const NEAR = 24; // pixels from the end that still count as the end
 
 /**
- * Keeps `scroller` at its end. `stick()` is called after content was added; `button` shows while the
+ * Keeps `scroller`, which has one child, at its end. `stick()` is called after content was added; `button` shows while the
  * reader is elsewhere and leads back.
  */
 export function follow(scroller, button) {
@@ -32,6 +32,9 @@ export function follow(scroller, button) {
     scroller.focus({ preventScroll: true });
   });
 
-  new ResizeObserver(stick).observe(scroller);
+  // The content's height settles late: what comes into sight is laid out only then.
+  const sizes = new ResizeObserver(stick);
+  sizes.observe(scroller);
+  sizes.observe(scroller.firstElementChild);
   return { stick };
 }

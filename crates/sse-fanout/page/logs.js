@@ -24,8 +24,9 @@ export class Logs {
 
   constructor(panel) {
     const part = (id) => panel.querySelector(`#logs-${id}`);
-    this.#parts = { rows: part('rows'), count: part('count'), variation: part('variation'), level: part('level') };
-    this.#follow = follow(this.#parts.rows, part('follow'));
+    const scroller = part('rows');
+    this.#parts = { rows: scroller.firstElementChild, count: part('count'), variation: part('variation'), level: part('level') };
+    this.#follow = follow(scroller, part('follow'));
     const fold = part('fold');
     fold.addEventListener('click', () => {
       const open = panel.dataset.open !== 'true';

@@ -5,6 +5,9 @@ const ESCAPE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX
 const UNFINISHED = /\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)?$/y;
 const LONGEST_ESCAPE = 4096;
 
+// Lines come in pages, of which the browser lays out and paints only those in sight.
+const PAGE_LINES = 100;
+
 // How much of a line's beginning decides what kind of line it is.
 const PREFIX = 10;
 
@@ -20,6 +23,8 @@ export class Text {
   #prefix = '';
   #run = null;     // its last text node
   #runStyle = null;
+  #page = null;    // the page being written
+  #pageLines = 0;
   #group = null;   // the code block or table being written
   #fenced = false;
 
@@ -54,7 +59,7 @@ export class Text {
   insert(element) {
     this.#endLine();
     this.#group = null;
-    this.#root.append(element);
+    this.#place().append(element);
   }
 
   #put(text) {
@@ -81,7 +86,18 @@ export class Text {
     else if (this.#group?.className !== group) this.#beginGroup(group);
     this.#line = document.createElement('span');
     this.#line.className = 'l';
-    (this.#group ?? this.#root).append(this.#line);
+    (this.#group ?? this.#place()).append(this.#line);
+    this.#pageLines++;
+  }
+
+  #place() {
+    if (!this.#page || this.#pageLines >= PAGE_LINES) {
+      this.#page = document.createElement('div');
+      this.#page.className = 'page';
+      this.#root.append(this.#page);
+      this.#pageLines = 0;
+    }
+    return this.#page;
   }
 
   #endLine() {
@@ -92,7 +108,7 @@ export class Text {
   #beginGroup(kind) {
     this.#group = document.createElement('div');
     this.#group.className = kind;
-    this.#root.append(this.#group);
+    this.#place().append(this.#group);
   }
 
   #beginRun(text) {

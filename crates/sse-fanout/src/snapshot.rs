@@ -45,8 +45,10 @@ struct Gathering {
 impl Snapshots {
     /// Snapshots of the lanes up to `head`, each of at most about `limit` bytes of text.
     pub fn new(past: Past, head: &Cursor, limit: usize) -> Self {
-        let (told, skipped): (Vec<_>, Vec<_>) =
+        let (mut told, skipped): (Vec<_>, Vec<_>) =
             head.lanes().partition(|(lane, _)| matches!(lane.channel, Channel::Output | Channel::Status));
+        // States first: they are small, and say what to expect of the text.
+        told.sort_by_key(|(lane, _)| lane.channel != Channel::Status);
         let cursor = skipped.into_iter().collect();
         Self { past, cursor, lanes: told.into(), current: None, ready: VecDeque::new(), limit }
     }

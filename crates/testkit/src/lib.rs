@@ -1,1 +1,24 @@
-//! placeholder
+//! Real Redis servers, real service processes and viewers, for tests.
+//!
+//! Everything listens on free loopback ports and ends with the value that holds it, also when the
+//! test is killed.
+
+#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
+
+mod history;
+mod pen;
+mod process;
+mod redis;
+mod resp;
+mod services;
+mod viewer;
+mod wait;
+
+pub use history::History;
+pub use pen::{Pen, message};
+pub use process::{Process, binary, free_port};
+pub use redis::{Redis, RedisBuilder};
+pub use resp::{Reply, command};
+pub use services::{Fanout, Sidecar};
+pub use viewer::{SeenEvent, Viewer, http_get};
+pub use wait::eventually;

@@ -1,0 +1,72 @@
+# The one door to this repository. `make help` lists what is behind it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where scripts/tools.sh puts what the system lacks.
+export PATH := $(CURDIR)/target/tools:$(PATH)
+
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 30
+
+# nextest gives each test its own process and a clearer report; plain cargo does as well.
+CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest run" || echo "cargo test")
+
+# The targets share one build folder, which only one cargo at a time may use.
+.NOTPARALLEL:
+.PHONY: help build demo test test-clients fmt lint unit integration fuzz deny tools clean bins
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## Builds everything, for development
+	cargo build --workspace
+
+demo: tools ## Three sample agents, live in the browser; prints the URL
+	cargo build --workspace
+	exec target/debug/runcast dev --demo
+
+test: tools lint unit integration ## Everything that must pass: format, lints, all tests
+
+fmt: ## Formats the code
+	cargo fmt --all
+
+lint: ## Checks the format, and clippy without warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: ## Unit, property and documentation tests; no Redis needed
+	$(CARGO_TEST) --workspace --lib --bins
+	cargo test --workspace --doc --quiet
+
+# The tests start the real programs, so these must be there and up to date.
+integration: tools bins ## Tests against real Redis servers and the real services
+	$(CARGO_TEST) --workspace --test '*'
+
+bins:
+	cargo build --workspace --bins
+
+test-clients: tools bins ## Real SSE clients (npm, Python) read a run with reconnects
+	@if [ -x clients-e2e/run ]; then clients-e2e/run; \
+	 else echo "no clients-e2e/run, nothing to do"; fi
+
+fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
+	@command -v cargo-fuzz >/dev/null || { \
+	  echo "cargo-fuzz is missing; get it once with: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	@# The sanitizers are unstable: without a nightly toolchain the stable one is told to allow them.
+	@for target in $$(cargo fuzz list); do \
+	  echo "== $$target"; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+deny: ## Checks dependencies: advisories, licences, sources
+	@command -v cargo-deny >/dev/null || { \
+	  echo "cargo-deny is missing; get it once with: cargo install cargo-deny --locked" >&2; exit 1; }
+	cargo deny check
+
+tools: ## Makes sure that redis-server and a C compiler are there
+	@scripts/tools.sh
+
+clean: ## Removes all that was built
+	cargo clean

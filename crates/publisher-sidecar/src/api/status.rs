@@ -1,0 +1,44 @@
+//! `GET /v1/status`: where the lanes stand.
+
+use std::collections::BTreeMap;
+
+use http::{Response, StatusCode};
+use runcast_protocol::{RunId, Sequence, Status, VariationId};
+use runcast_runtime::http::{Body, json};
+use serde::Serialize;
+
+use super::Api;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    run_id: &'a RunId,
+    variation_id: &'a VariationId,
+    /// How the variation ended; none while messages are taken.
+    finished: Option<Status>,
+    lanes: BTreeMap<String, LaneReport>,
+}
+
+#[derive(Serialize)]
+struct LaneReport {
+    /// Last number given out; none before Redis was reached for the first time.
+    accepted: Option<Sequence>,
+    /// Last number that is in Redis.
+    appended: Option<Sequence>,
+    pending: u64,
+    bytes: usize,
+}
+
+pub(super) fn answer(api: &Api) -> Response<Body> {
+    let identity = api.publisher.identity();
+    let lanes = api.publisher.positions().map(|(lane, position)| {
+        let (accepted, appended) = (position.taken, position.appended);
+        (lane.to_string(), LaneReport { accepted, appended, pending: position.pending, bytes: position.bytes })
+    });
+    let report = Report {
+        run_id: &identity.run,
+        variation_id: &identity.variation,
+        finished: api.phases.finished(),
+        lanes: lanes.collect(),
+    };
+    json(StatusCode::OK, &report)
+}

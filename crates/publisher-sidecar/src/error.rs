@@ -1,0 +1,57 @@
+//! Why a sidecar cannot go on.
+
+use std::io;
+
+use runcast_bus::BusError;
+use runcast_runtime::config::EXIT_CODE as EX_CONFIG;
+
+use crate::writer::Fenced;
+
+/// `EX_UNAVAILABLE` of `sysexits.h`.
+const EX_UNAVAILABLE: u8 = 69;
+
+/// Why a sidecar cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Redis address cannot be used.
+    #[error(transparent)]
+    Redis(#[from] BusError),
+    /// Another sidecar took over.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// `serve` would listen nowhere.
+    #[error("configuration: `api.listen` and `api.socket` are both empty; set one of them")]
+    NowhereToListen,
+    /// A socket cannot be bound.
+    #[error("`{key}` `{address}` cannot be bound: {source}")]
+    Listen {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The operating system refuses something that nothing works without.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A part shared by all services could not start.
+    #[error("{0:#}")]
+    Start(#[from] anyhow::Error),
+}
+
+impl Error {
+    /// The process's exit status.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Redis(_) | Self::NowhereToListen => EX_CONFIG,
+            Self::Fenced(_) => EX_UNAVAILABLE,
+            Self::Listen { .. } | Self::System { .. } | Self::Start(_) => 1,
+        }
+    }
+}

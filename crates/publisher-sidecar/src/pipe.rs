@@ -1,0 +1,39 @@
+//! `pipe`: the agent's output comes through our standard input.
+
+use runcast_protocol::{State, Status};
+use runcast_runtime::Shutdown;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::metadata::Metadata;
+use crate::publisher::{Publisher, Writers};
+use crate::relay::{OutputReading, relay};
+use crate::session::Session;
+use crate::source::Source;
+
+/// Publishes standard input to its end; returns the exit code.
+///
+/// # Errors
+/// [`Error::Fenced`] if another sidecar took over.
+pub(crate) async fn run(
+    config: &Config,
+    publisher: Publisher,
+    writers: &mut Writers,
+    shutdown: Shutdown,
+) -> Result<u8, Error> {
+    let metadata = Metadata::from_environment();
+    let session = Session::new(publisher.clone(), metadata.clone(), config.run.variations);
+    session.announce().await;
+
+    let source = Source::stdin().map_err(|source| Error::System { what: "cannot read standard input", source })?;
+    let output = OutputReading::new(config.logs.detect, &metadata);
+    let status = tokio::select! {
+        () = relay(source, tokio::io::stdout(), output, config.logs.hold, publisher) => Status::new(State::Succeeded),
+        () = shutdown.triggered() => Status::new(State::Cancelled).because("stopped by a signal"),
+        fenced = writers.fenced() => return Err(fenced.into()),
+    };
+    tokio::select! {
+        () = session.finish_within(config.shutdown.deadline, status) => Ok(0),
+        fenced = writers.fenced() => Err(fenced.into()),
+    }
+}

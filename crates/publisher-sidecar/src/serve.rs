@@ -1,0 +1,106 @@
+//! `serve`: the agent speaks to the sidecar over HTTP.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runcast_bus::Bus;
+use runcast_protocol::{Sequence, Status};
+use runcast_runtime::Shutdown;
+use runcast_runtime::http::{ServeOptions, serve};
+use tokio::task::JoinSet;
+
+use crate::api::Api;
+use crate::config::{Config, bytes};
+use crate::error::Error;
+use crate::listen;
+use crate::metadata::Metadata;
+use crate::phase::Phases;
+use crate::publisher::{Publisher, Writers};
+use crate::session::{Session, tell_left};
+use crate::standing::last_status;
+
+/// How often it is asked again what Redis knows, when it cannot tell.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Serves the local API until `shutdown`; returns the exit code.
+///
+/// # Errors
+/// [`Error`] if a socket cannot be bound, or another sidecar took over.
+pub(crate) async fn run(
+    config: &Config,
+    bus: &Bus,
+    publisher: Publisher,
+    writers: &mut Writers,
+    shutdown: Shutdown,
+) -> Result<u8, Error> {
+    let sockets = listen::bind(&config.api).await?;
+    let phases = Arc::new(Phases::new());
+    let max_message = bytes(config.message.max_bytes);
+    let api = Api { publisher: publisher.clone(), phases: phases.clone(), shutdown: shutdown.clone(), max_message };
+    let deadline = config.shutdown.deadline;
+    let options = ServeOptions { drain: deadline / 5, ..ServeOptions::default() };
+    let mut servers = JoinSet::new();
+    for listener in sockets.listeners {
+        let api = api.clone();
+        servers.spawn(serve(listener, move |request| api.clone().answer(request), options.clone(), shutdown.clone()));
+    }
+
+    let session = Session::new(publisher.clone(), Metadata::from_environment(), config.run.variations);
+    let mut life = pin!(async {
+        take_up(bus, &publisher, &session, &phases).await;
+        phases.drive(&session).await;
+    });
+    tokio::select! {
+        () = async { (&mut life).await; shutdown.triggered().await } => {}
+        () = shutdown.triggered() => {}
+        fenced = writers.fenced() => return Err(fenced.into()),
+    }
+
+    let end = async {
+        while servers.join_next().await.is_some() {}
+        match config.serve.unfinished {
+            None if phases.is_open() => return publisher.flush().await,
+            None => {}
+            Some(state) => phases.begin_to_finish(
+                Status::new(state).because("the sidecar was stopped before the agent finished"),
+            ),
+        }
+        if phases.finished().is_none() {
+            life.await;
+        }
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(deadline, end) => {
+            if ended.is_err() {
+                tell_left(&publisher, deadline);
+            }
+            Ok(0)
+        }
+        fenced = writers.fenced() => Err(fenced.into()),
+    }
+}
+
+/// Says that the variation is running, unless an earlier sidecar said that already, or that it ended.
+async fn take_up(bus: &Bus, publisher: &Publisher, session: &Session, phases: &Phases) {
+    if publisher.claimed_status().await == Sequence::NONE {
+        session.announce().await;
+        return;
+    }
+    loop {
+        match last_status(bus, publisher.identity()).await {
+            Ok(Some(status)) if status.state.is_terminal() => {
+                tracing::warn!(state = %status.state, "this variation has finished before; taking nothing more");
+                publisher.close();
+                phases.found_finished(status);
+                return;
+            }
+            Ok(Some(_)) => return tracing::info!("going on with a run that an earlier sidecar began"),
+            Ok(None) => return session.announce().await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see how far this variation has come; asking again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    }
+}

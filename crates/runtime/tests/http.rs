@@ -1,0 +1,238 @@
+//! The accept loop over real sockets: limits, draining, clients that misbehave.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::{Request, Response, StatusCode, body::Frame};
+use runcast_runtime::{
+    Shutdown,
+    http::{Body, Listener, ServeOptions, empty, full, json, problem, serve},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Counts those who still hold it.
+struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    fn new(count: &Arc<AtomicUsize>) -> Held {
+        count.fetch_add(1, Ordering::SeqCst);
+        Held(count.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Server {
+    address: std::net::SocketAddr,
+    shutdown: Shutdown,
+    answering: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+async fn server(options: ServeOptions) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let answering = Arc::new(AtomicUsize::new(0));
+    let count = answering.clone();
+    let service = move |request: Request<_>| {
+        let held = Held::new(&count);
+        async move { answer(request.uri().path(), held).await }
+    };
+    let task = tokio::spawn(serve(listener, service, options, shutdown.clone()));
+    Server { address, shutdown, answering, task }
+}
+
+async fn answer(path: &str, held: Held) -> Response<Body> {
+    match path {
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Response::new(full("slow but sure"))
+        }
+        "/never" => {
+            let _held = held;
+            pending().await
+        }
+        "/panic" => panic!("as asked"),
+        "/endless" => Response::new(endless(held)),
+        _ => Response::new(full("hello")),
+    }
+}
+
+/// A body of 16 KiB chunks that ends only with its reader.
+fn endless(held: Held) -> Body {
+    let (sender, receiver) = mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        let _held = held;
+        while sender.send(Bytes::from_static(&[b'x'; 16 * 1024])).await.is_ok() {}
+    });
+    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (Ok::<_, std::io::Error>(Frame::data(chunk)), receiver))
+    });
+    StreamBody::new(stream).map_err(Into::into).boxed_unsync()
+}
+
+async fn request(address: std::net::SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, poll).await.unwrap_or_else(|_| panic!("still not: {what}"));
+}
+
+async fn stopped(server: Server) -> Duration {
+    let start = Instant::now();
+    server.shutdown.trigger();
+    timeout(SOON, server.task).await.expect("the server stops").unwrap();
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn a_running_answer_is_finished_on_shutdown() {
+    let server = server(ServeOptions::default()).await;
+    let mut client = request(server.address, "/slow").await;
+    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    stopped(server).await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("slow but sure"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn idle_and_silent_connections_do_not_hold_up_shutdown() {
+    let server = server(ServeOptions::default()).await;
+    let mut idle = request(server.address, "/").await;
+    idle.read_exact(&mut [0; 8]).await.unwrap();
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    // A third one, answered, shows that the silent one before it has been accepted.
+    request(server.address, "/").await.read_exact(&mut [0; 8]).await.unwrap();
+    assert!(stopped(server).await < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn what_never_ends_is_cut_after_the_drain() {
+    let server = server(ServeOptions { drain: Duration::from_millis(100), ..ServeOptions::default() }).await;
+    let answering = server.answering.clone();
+    let mut client = request(server.address, "/never").await;
+    until("answering", || answering.load(Ordering::SeqCst) == 1).await;
+    stopped(server).await;
+    assert_eq!(answering.load(Ordering::SeqCst), 0);
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_answer() {
+    let server = server(ServeOptions::default()).await;
+    let client = request(server.address, "/never").await;
+    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    drop(client);
+    until("gone", || server.answering.load(Ordering::SeqCst) == 0).await;
+    stopped(server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed() {
+    let options = ServeOptions { write_stall: Duration::from_millis(200), ..ServeOptions::default() };
+    let server = server(options).await;
+    let _stalled = request(server.address, "/endless").await;
+    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    until("closed", || server.answering.load(Ordering::SeqCst) == 0).await;
+    stopped(server).await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_not_waited_for() {
+    let options = ServeOptions { header_timeout: Duration::from_millis(100), ..ServeOptions::default() };
+    let server = server(options).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut answer = Vec::new();
+    timeout(SOON, client.read_to_end(&mut answer)).await.expect("closed").unwrap();
+    stopped(server).await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_their_turn() {
+    let server = server(ServeOptions { max_connections: 1, ..ServeOptions::default() }).await;
+    let first = request(server.address, "/never").await;
+    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    let mut second = request(server.address, "/").await;
+    let early = timeout(Duration::from_millis(100), second.read_u8()).await;
+    assert!(early.is_err(), "answered above the limit");
+    drop(first);
+    timeout(SOON, second.read_exact(&mut [0; 12])).await.expect("answered in turn").unwrap();
+    stopped(server).await;
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_own_connection_only() {
+    let server = server(ServeOptions::default()).await;
+    let mut client = request(server.address, "/panic").await;
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    request(server.address, "/").await.read_exact(&mut [0; 12]).await.unwrap();
+    stopped(server).await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let shutdown = Shutdown::new();
+    let listener = Listener::from(UnixListener::bind(&path).unwrap());
+    let service = |_| async { Response::new(empty()) };
+    let task = tokio::spawn(serve(listener, service, ServeOptions::default(), shutdown.clone()));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    shutdown.trigger();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_say_what_they_are() {
+    let refused = problem(StatusCode::BAD_REQUEST, "`after` is no cursor");
+    assert_eq!(refused.status(), 400);
+    assert_eq!(refused.headers()["content-type"], "application/problem+json");
+    let body: serde_json::Value =
+        serde_json::from_slice(&refused.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let expected = serde_json::json!({
+        "type": "about:blank", "title": "Bad Request", "status": 400, "detail": "`after` is no cursor",
+    });
+    assert_eq!(body, expected);
+
+    let found = json(StatusCode::OK, &["a"]);
+    assert_eq!(found.headers()["content-type"], "application/json");
+    assert_eq!(found.into_body().collect().await.unwrap().to_bytes(), r#"["a"]"#);
+}

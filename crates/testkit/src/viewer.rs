@@ -1,0 +1,188 @@
+//! A viewer: an SSE client that can be cut off at will and comes back with its last event id.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use runcast_protocol::sse::{Event, Parser};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::history::History;
+
+/// An event as a viewer sees it.
+pub type SeenEvent = Event;
+
+/// A viewer of a run.
+#[derive(Debug)]
+pub struct Viewer {
+    port: u16,
+    path: String,
+    last_event_id: String,
+    connection: Option<Connection>,
+    /// What it has seen, over all its connections.
+    pub history: History,
+}
+
+#[derive(Debug)]
+struct Connection {
+    body: Incoming,
+    parser: Parser,
+    events: VecDeque<Event>,
+    headers: HeaderMap,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Closes the socket at once, as a browser that goes away does.
+        self.task.abort();
+    }
+}
+
+impl Viewer {
+    /// A viewer that is not connected yet; `query` without the question mark.
+    pub fn new(port: u16, run: &str, query: &str) -> Self {
+        let path = format!("/v1/runs/{run}/events?{query}");
+        Self { port, path, last_event_id: String::new(), connection: None, history: History::default() }
+    }
+
+    /// Connects, or reconnects with the last event id; the status of the answer.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn connect(&mut self) -> anyhow::Result<u16> {
+        self.drop_connection();
+        let mut headers = vec![("accept", "text/event-stream")];
+        if !self.last_event_id.is_empty() {
+            headers.push(("last-event-id", &self.last_event_id));
+        }
+        let (response, task) = request(self.port, &self.path, &headers).await?;
+        let (parts, body) = response.into_parts();
+        if parts.status == 200 {
+            let parser = Parser::default();
+            self.connection =
+                Some(Connection { body, parser, events: VecDeque::new(), headers: parts.headers, task });
+        }
+        Ok(parts.status.as_u16())
+    }
+
+    /// Goes away, perhaps in the middle of an event.
+    pub fn drop_connection(&mut self) {
+        self.connection = None;
+    }
+
+    /// Whether it is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Connects elsewhere from now on.
+    pub fn set_port(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// The last event id.
+    pub fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+
+    /// The headers of the answer.
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.connection.as_ref().map(|connection| &connection.headers)
+    }
+
+    /// The next event, taken into the history; none when the stream ended cleanly.
+    ///
+    /// # Errors
+    /// If the connection broke, or nothing came in 30 s.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        let wait = Duration::from_secs(30);
+        let event = tokio::time::timeout(wait, self.receive()).await.context("no event within 30 s")??;
+        if let Some(event) = &event {
+            self.last_event_id.clone_from(&event.id);
+            self.history.take(event);
+        }
+        Ok(event)
+    }
+
+    async fn receive(&mut self) -> anyhow::Result<Option<Event>> {
+        let connection = self.connection.as_mut().context("not connected")?;
+        loop {
+            if let Some(event) = connection.events.pop_front() {
+                return Ok(Some(event));
+            }
+            match connection.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => bail!("connection broke: {error}"),
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    connection.events.extend(connection.parser.push(&data));
+                }
+            }
+        }
+    }
+
+    /// Watches until the end, reconnecting as often as it takes.
+    ///
+    /// # Errors
+    /// If there was no end within `deadline`.
+    pub async fn watch_to_end(&mut self, deadline: Duration) -> anyhow::Result<()> {
+        let watch = async {
+            while self.history.end.is_none() {
+                if !self.is_connected() {
+                    match self.connect().await {
+                        Ok(204) => bail!("204 before the end was seen"),
+                        Ok(200) => {}
+                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                } else if !matches!(self.next().await, Ok(Some(_))) {
+                    self.drop_connection();
+                }
+            }
+            Ok(())
+        };
+        let outcome = tokio::time::timeout(deadline, watch).await;
+        outcome.with_context(|| format!("no end within {deadline:?}"))?
+    }
+}
+
+/// GETs an address such as `http://127.0.0.1:8080/path`: status, headers and body.
+///
+/// # Errors
+/// If the server cannot be reached.
+pub async fn http_get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<(u16, HeaderMap, Bytes)> {
+    let rest = url.strip_prefix("http://127.0.0.1:").context("a loopback address")?;
+    let (port, path) = rest.split_once('/').context("a path")?;
+    let (response, task) = request(port.parse()?, &format!("/{path}"), headers).await?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    task.abort();
+    Ok((parts.status.as_u16(), parts.headers, body))
+}
+
+async fn request(
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<(http::Response<Incoming>, JoinHandle<()>)> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let task = tokio::spawn(async move {
+        // A connection that breaks is told by its body.
+        let _ = connection.await;
+    });
+    let mut request = Request::get(path).header("host", "127.0.0.1");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    // The sender must outlive the answer's body, or the connection would close at its end only.
+    Ok((response, task))
+}

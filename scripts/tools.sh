@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Makes sure that what the demo and the tests start is there: a C compiler and redis-server.
+#
+# Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
+# on the PATH. It never starts a service and touches no Redis that is running.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly tools="$PWD/target/tools"
+export PATH="$tools:$PATH"
+
+say() { echo "tools: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+check_compiler() {
+  command -v cc >/dev/null || die "no C compiler (cc), which some dependencies need. \
+On Debian or Ubuntu: sudo apt-get install build-essential. On Fedora: sudo dnf install gcc."
+}
+
+# Runs a command as root, if that is possible without asking for a password.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo --non-interactive -- "$@"; fi
+}
+
+can_be_root() {
+  [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo --non-interactive true 2>/dev/null; }
+}
+
+# Debian's redis-tools carries the server too: redis-server and redis-check-rdb are one program that
+# looks at the name it is called by. The package redis-server adds only a system service on port 6379,
+# which nobody asked for.
+link_server() {
+  local program=$1 name
+  mkdir -p "$tools"
+  for name in redis-server redis-sentinel; do ln -sfn "$program" "$tools/$name"; done
+}
+
+install_package() {
+  say "no redis-server on the PATH: installing Debian's redis-tools, which carries it and starts no service"
+  as_root apt-get update -qq &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-tools >&2
+}
+
+# Without root: the package and the libraries it needs, unpacked beside the build.
+unpack_package() {
+  local folder="$tools/redis" packages
+  say "no redis-server on the PATH and none installed: unpacking Debian's redis-tools into $folder"
+  rm -rf "$folder" && mkdir -p "$folder/packages"
+  # What is missing here, as apt would install it; asking needs no root.
+  packages=$(apt-get install --simulate --no-install-recommends redis-tools | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+  # libc and its kin are surely there, and must be the system's own.
+  packages=$(printf 'redis-tools\n%s\n' "$packages" | grep -vxE 'libc6|libgcc-s1|libcrypt1|gcc-.*-base|' | sort -u)
+  # shellcheck disable=SC2086 # one word a package
+  (cd "$folder/packages" && apt-get download -qq $packages >&2) || return 1
+  local package
+  for package in "$folder"/packages/*.deb; do dpkg -x "$package" "$folder"; done
+  rm -rf "$folder/packages"
+
+  # A wrapper that finds the libraries; the name decides what the program is.
+  local libraries name
+  libraries=$(find "$folder" -name '*.so.*' -printf '%h\n' | sort -u | paste -sd:)
+  for name in redis-server redis-sentinel redis-cli; do
+    local program="$folder/usr/bin/redis-check-rdb"
+    [ "$name" = redis-cli ] && program="$folder/usr/bin/redis-cli"
+    rm -f "$tools/$name"
+    cat >"$tools/$name" <<WRAPPER
+#!/usr/bin/env bash
+export LD_LIBRARY_PATH="$libraries"
+exec -a $name "$program" "\$@"
+WRAPPER
+    chmod +x "$tools/$name"
+  done
+}
+
+works() { command -v redis-server >/dev/null && redis-server --version >/dev/null 2>&1; }
+
+ensure_redis() {
+  if [ -n "${RUNCAST_REDIS_SERVER:-}" ]; then
+    [ -x "$RUNCAST_REDIS_SERVER" ] || die "RUNCAST_REDIS_SERVER=$RUNCAST_REDIS_SERVER is not a program"
+    return
+  fi
+  works && return
+  # A link of ours whose program has been removed since.
+  rm -f "$tools/redis-server" "$tools/redis-sentinel"
+
+  local program
+  program=$(command -v redis-check-rdb || true)
+  if [ -z "$program" ] && command -v apt-get >/dev/null; then
+    if can_be_root && install_package; then
+      program=$(command -v redis-check-rdb || true)
+    else
+      unpack_package || true
+    fi
+  fi
+  if [ -n "$program" ]; then
+    link_server "$program"
+    say "redis-server is $tools/redis-server -> $program"
+  fi
+  works || die "redis-server could not be had. Install Redis 7 or later (https://redis.io/docs/install) \
+so that redis-server is on the PATH, or set RUNCAST_REDIS_SERVER to the program."
+  say "$(redis-server --version)"
+}
+
+check_compiler
+ensure_redis
