@@ -54,8 +54,6 @@ pub struct Feed {
     requests: mpsc::Receiver<OpenView>,
     tracker: Tracker,
     state: RunState,
-    /// Whether the status stream's past was read.
-    knows_past: bool,
     /// Channels that some view asked for, and status, which tells of variations and of the end.
     channels: BTreeSet<Channel>,
     views: Vec<Arc<View>>,
@@ -81,7 +79,6 @@ impl Feed {
             requests,
             tracker: Tracker::default(),
             state: RunState::default(),
-            knows_past: false,
             channels: [Channel::Status].into(),
             views: Vec::new(),
             may_be_over: false,
@@ -158,16 +155,18 @@ impl Feed {
 
     /// Asks Redis where the lanes stand: follows new ones, and learns which are behind.
     async fn refresh(&mut self) -> Result<(), BusError> {
-        if !self.knows_past {
-            self.state = read_state(&self.context.bus, &self.run).await?;
-            self.knows_past = true;
-        }
+        let known = self.state.variations().len();
         let mut lanes = self.context.bus.lanes(&self.run).await?;
-        let variations = self.state.variations().len();
+        let is_new = |lane: &Lane| lane.channel == Channel::Status && !self.tracker.follows(lane);
+        if lanes.keys().any(is_new) {
+            // What a lane said before it is followed counts for the state as well.
+            self.state = read_state(&self.context.bus, &self.run).await?;
+            self.may_be_over = true;
+        }
         for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
             self.state.learn(variation);
         }
-        if self.state.variations().len() > variations {
+        if self.state.variations().len() > known {
             // Positions count only if they are read after the subscription was made.
             self.subscribe(&[]).await;
             lanes = self.context.bus.lanes(&self.run).await?;

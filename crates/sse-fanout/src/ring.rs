@@ -50,7 +50,7 @@ pub struct Ring {
 /// Where a viewer enters.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entrance {
-    /// It stands exactly at the head.
+    /// It stands exactly at the head; what it lacks begins with this frame.
     Head(u64),
     /// All that it lacks is in the ring, from this frame on, between things that it has.
     Within(u64),
@@ -115,7 +115,9 @@ impl Ring {
         if !cursor.covers(&self.base) {
             Entrance::Before
         } else if *cursor == self.head {
-            Entrance::Head(self.end())
+            // `end` stands at no lane, and is for those who have seen all else.
+            let unplaced = self.frames.iter().rev().take_while(|frame| frame.at.is_none()).count();
+            Entrance::Head(self.end() - unplaced as u64)
         } else {
             Entrance::Within(self.start)
         }
