@@ -12,6 +12,7 @@ mod lanes;
 mod read;
 mod registry;
 mod sentinel;
+mod server;
 mod subscriber;
 
 pub use append::{Append, Appended, Limits};

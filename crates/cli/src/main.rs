@@ -1,2 +1,42 @@
-//! placeholder
-fn main() {}
+//! `runcast`: tries out, watches and examines Runcast from a terminal.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command-line tool does")]
+
+mod arguments;
+mod dev;
+mod doctor;
+mod fanout;
+mod programs;
+mod runs;
+mod tail;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+/// One thread, the main one: `dev`'s children die with the thread that started them.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Arguments { redis, fanout, command } = Arguments::parse();
+    let outcome = match command {
+        Command::Dev(options) => Box::pin(dev::run(options)).await,
+        Command::Tail(options) => Box::pin(tail::run(options, fanout)).await,
+        Command::Runs(options) => Box::pin(runs::run(options, &redis)).await,
+        Command::Doctor(options) => Box::pin(doctor::run(options, &redis, fanout)).await,
+    };
+    outcome.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            // Whoever read our output has had enough.
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("runcast: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -67,7 +67,8 @@ impl Agent {
     /// Waits for its end. SIGTERM and SIGINT to us are passed on to it; what is left of it `grace`
     /// after the first of them is killed.
     pub(crate) async fn wait(&mut self, grace: Duration) -> io::Result<Exit> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut told = None;
         let mut kill_at = None;
         loop {
@@ -101,8 +102,11 @@ impl Agent {
     }
 
     fn send(&self, signal: Signal) {
-        let sent =
-            if self.leads_group { kill_process_group(self.pid, signal) } else { kill_process(self.pid, signal) };
+        let sent = if self.leads_group {
+            kill_process_group(self.pid, signal)
+        } else {
+            kill_process(self.pid, signal)
+        };
         if let Err(error) = sent {
             tracing::debug!(%error, ?signal, "the agent is gone already");
         }
@@ -113,7 +117,9 @@ impl NotStarted {
     fn new(program: &std::ffi::OsStr, error: &io::Error) -> Self {
         let program = program.display();
         match error.kind() {
-            io::ErrorKind::NotFound => Self { reason: format!("cannot start {program}: command not found"), exit_code: 127 },
+            io::ErrorKind::NotFound => {
+                Self { reason: format!("cannot start {program}: command not found"), exit_code: 127 }
+            }
             _ => Self { reason: format!("cannot start {program}: {error}"), exit_code: 126 },
         }
     }
@@ -151,7 +157,8 @@ mod tests {
     #[test]
     fn an_exit_says_how_the_agent_ended() {
         let exit = |raw, told| Exit { status: ExitStatus::from_raw(raw), told };
-        let said = |exit: Exit| (exit.code(), exit.status().state, exit.status().exit_code, exit.status().signal);
+        let said =
+            |exit: Exit| (exit.code(), exit.status().state, exit.status().exit_code, exit.status().signal);
         assert_eq!(said(exit(0, None)), (0, State::Succeeded, Some(0), None));
         assert_eq!(said(exit(3 << 8, None)), (3, State::Failed, Some(3), None));
         assert_eq!(said(exit(9, None)), (137, State::Failed, None, Some(9)));

@@ -167,7 +167,10 @@ fn run_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RunId, D::Error>
 }
 
 fn variation_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VariationId, D::Error> {
-    required(text(deserializer)?, "expected the variation's id: give --variation ID or set RUNCAST__RUN__VARIATION")
+    required(
+        text(deserializer)?,
+        "expected the variation's id: give --variation ID or set RUNCAST__RUN__VARIATION",
+    )
 }
 
 fn required<T: FromStr<Err: Display>, E: de::Error>(text: String, missing: &str) -> Result<T, E> {
@@ -180,7 +183,9 @@ fn at_least_one<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> 
     fitting.ok_or_else(|| de::Error::custom("expected a number, at least 1"))
 }
 
-fn size<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+fn size<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ByteSize, D::Error> {
     let size = ByteSize::deserialize(deserializer)?;
     if (MIN..=MAX).contains(&size.as_u64()) {
         return Ok(size);
@@ -194,13 +199,16 @@ fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketA
     if text.is_empty() {
         return Ok(None);
     }
-    let address: SocketAddr =
-        text.parse().map_err(|_| de::Error::custom("expected address:port, such as `127.0.0.1:7780`, or nothing"))?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| de::Error::custom("expected address:port, such as `127.0.0.1:7780`, or nothing"))?;
     if address.ip().is_loopback() {
         return Ok(Some(address));
     }
     // Whoever reaches the API speaks in the agent's name; it asks for no credentials.
-    Err(de::Error::custom("expected a loopback address, such as `127.0.0.1:7780`: the API is for this pod only"))
+    Err(de::Error::custom(
+        "expected a loopback address, such as `127.0.0.1:7780`: the API is for this pod only",
+    ))
 }
 
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
@@ -248,7 +256,10 @@ mod tests {
             ("redis.timeout_ms", "0", "at least 1"),
         ] {
             let error = load(&[(key, value)]).unwrap_err();
-            assert!(error.contains(key) && error.contains(fix) && error.contains(&format!("`{value}`")), "{error}");
+            assert!(
+                error.contains(key) && error.contains(fix) && error.contains(&format!("`{value}`")),
+                "{error}"
+            );
         }
     }
 }

@@ -230,7 +230,9 @@ mod tests {
     fn a_batch_is_limited_in_messages_and_bytes_but_never_empty() {
         let mut queue = queue(5);
         queue.claimed(at(0));
-        let last = |queue: &LaneQueue<u64>, messages, bytes| queue.cut(BatchLimits { messages, bytes }).unwrap().last;
+        let last = |queue: &LaneQueue<u64>, messages, bytes| {
+            queue.cut(BatchLimits { messages, bytes }).unwrap().last
+        };
         assert_eq!(last(&queue, 3, 1000), at(3));
         assert_eq!(last(&queue, 100, 25), at(2));
         assert_eq!(last(&queue, 100, 1), at(1));

@@ -24,7 +24,12 @@ impl Metadata {
 
     fn new(value: impl Fn(&str) -> Option<String>) -> Self {
         let present = TRACE.into_iter().filter_map(|name| Some((name, value(name)?)));
-        Self(present.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.into(), value.into())).collect())
+        Self(
+            present
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 
     /// The same with one more entry.
@@ -64,6 +69,9 @@ mod tests {
         let merged = |own: &str| outer.under(Json::parse(own).unwrap()).as_str().to_owned();
         assert_eq!(merged(r#"{"a":1}"#), r#"{"a":1,"traceparent":"outer"}"#);
         assert_eq!(merged(r#"{"traceparent":"own"}"#), r#"{"traceparent":"own"}"#);
-        assert_eq!(Metadata::default().under(Json::parse(r#"{"n":1.0e400}"#).unwrap()).as_str(), r#"{"n":1.0e400}"#);
+        assert_eq!(
+            Metadata::default().under(Json::parse(r#"{"n":1.0e400}"#).unwrap()).as_str(),
+            r#"{"n":1.0e400}"#
+        );
     }
 }

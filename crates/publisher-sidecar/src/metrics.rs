@@ -61,7 +61,9 @@ impl Metrics {
             append_duration: meter
                 .f64_histogram(APPEND_DURATION)
                 .with_unit("s")
-                .with_boundaries(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])
+                .with_boundaries(vec![
+                    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+                ])
                 .build(),
             append_errors: meter.u64_counter(APPEND_ERRORS).build(),
             rewinds: meter.u64_counter(REWINDS).build(),

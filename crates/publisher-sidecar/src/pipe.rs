@@ -25,7 +25,8 @@ pub(crate) async fn run(
     let session = Session::new(publisher.clone(), metadata.clone(), config.run.variations);
     session.announce().await;
 
-    let source = Source::stdin().map_err(|source| Error::System { what: "cannot read standard input", source })?;
+    let source =
+        Source::stdin().map_err(|source| Error::System { what: "cannot read standard input", source })?;
     let output = OutputReading::new(config.logs.detect, &metadata);
     let status = tokio::select! {
         () = relay(source, tokio::io::stdout(), output, config.logs.hold, publisher) => Status::new(State::Succeeded),

@@ -94,7 +94,8 @@ impl Publisher {
         };
         let mut tasks = JoinSet::new();
         for lane in &lanes {
-            let (run, lane, bus, metrics) = (identity.run.clone(), lane.clone(), bus.clone(), metrics.clone());
+            let (run, lane, bus, metrics) =
+                (identity.run.clone(), lane.clone(), bus.clone(), metrics.clone());
             tasks.spawn(LaneWriter { run, lane, bus, pace, metrics }.run());
         }
         let max_message = bytes(config.message.max_bytes);

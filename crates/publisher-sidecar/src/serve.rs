@@ -37,13 +37,19 @@ pub(crate) async fn run(
     let sockets = listen::bind(&config.api).await?;
     let phases = Arc::new(Phases::new());
     let max_message = bytes(config.message.max_bytes);
-    let api = Api { publisher: publisher.clone(), phases: phases.clone(), shutdown: shutdown.clone(), max_message };
+    let api =
+        Api { publisher: publisher.clone(), phases: phases.clone(), shutdown: shutdown.clone(), max_message };
     let deadline = config.shutdown.deadline;
     let options = ServeOptions { drain: deadline / 5, ..ServeOptions::default() };
     let mut servers = JoinSet::new();
     for listener in sockets.listeners {
         let api = api.clone();
-        servers.spawn(serve(listener, move |request| api.clone().answer(request), options.clone(), shutdown.clone()));
+        servers.spawn(serve(
+            listener,
+            move |request| api.clone().answer(request),
+            options.clone(),
+            shutdown.clone(),
+        ));
     }
 
     let session = Session::new(publisher.clone(), Metadata::from_environment(), config.run.variations);

@@ -149,7 +149,10 @@ mod tests {
         assert_eq!(splitter.push(b"{").output, b"");
         assert!(splitter.is_holding());
         assert_eq!(splitter.expire().output, b"{");
-        assert_eq!(splitter.push(b"\"timestamp\":1,\"level\":2}\n").output, b"\"timestamp\":1,\"level\":2}\n");
+        assert_eq!(
+            splitter.push(b"\"timestamp\":1,\"level\":2}\n").output,
+            b"\"timestamp\":1,\"level\":2}\n"
+        );
         let split = splitter.push(format!("a\n{RECORD}\nb").as_bytes());
         assert_eq!((split.output.as_slice(), split.records.len()), (&b"a\nb"[..], 1));
     }

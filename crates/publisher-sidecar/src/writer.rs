@@ -35,7 +35,9 @@ pub(crate) struct Pace {
 
 /// Another writer holds the lane: this sidecar must stop.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("another sidecar writes {lane} of run {run} now (its epoch is {theirs}, ours {ours}); this one stops")]
+#[error(
+    "another sidecar writes {lane} of run {run} now (its epoch is {theirs}, ours {ours}); this one stops"
+)]
 pub struct Fenced {
     /// The run.
     pub run: RunId,
@@ -110,7 +112,8 @@ impl LaneWriter {
     async fn append(&self, cut: Cut, epoch: u64) -> Result<(), Fenced> {
         let batch = self.encode(cut);
         let Cut { first, last, rebase } = cut;
-        let append = Append { run: self.run.clone(), lane: self.lane.lane.clone(), epoch, first, last, batch, rebase };
+        let append =
+            Append { run: self.run.clone(), lane: self.lane.lane.clone(), epoch, first, last, batch, rebase };
         let started = Instant::now();
         // The very same batch, until Redis answers: the append script knows what it has already.
         let reply = self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await;
@@ -168,7 +171,10 @@ impl LaneWriter {
     }
 
     /// Asks Redis until it answers.
-    async fn ask<F: Future<Output = Result<Appended, BusError>>>(&self, mut attempt: impl FnMut() -> F) -> Appended {
+    async fn ask<F: Future<Output = Result<Appended, BusError>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Appended {
         let mut backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(2))

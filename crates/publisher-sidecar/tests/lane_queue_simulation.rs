@@ -4,6 +4,10 @@
 use runcast_protocol::Sequence;
 use runcast_publisher_sidecar::lane_queue::{BatchLimits, Cut, LaneQueue, Standing};
 
+fn at(number: u64) -> Sequence {
+    Sequence::new(number).expect("simulated numbers are small")
+}
+
 /// SplitMix64 (Steele et al. 2014): a few lines, and the same schedule everywhere.
 struct Random(u64);
 
@@ -128,7 +132,7 @@ impl Run {
     }
 
     fn stands_at(&mut self, last: u64) {
-        match self.queue.stands_at(Sequence::new(last).unwrap()) {
+        match self.queue.stands_at(at(last)) {
             Standing::Sound => {}
             Standing::Hole { lost } => self.told_lost += lost,
             Standing::Ahead => panic!("redis is ahead at {last}"),
@@ -140,9 +144,10 @@ impl Run {
         if self.in_flight.is_some() {
             return;
         }
-        self.redis.replicated = self.redis.known - self.random.below(self.redis.known - self.redis.replicated + 1);
+        self.redis.replicated =
+            self.redis.known - self.random.below(self.redis.known - self.redis.replicated + 1);
         self.stands_at(self.redis.known);
-        self.queue.secure(Sequence::new(self.redis.replicated).unwrap());
+        self.queue.secure(at(self.redis.replicated));
     }
 
     fn settle(&mut self) {
@@ -165,7 +170,7 @@ fn simulate(seed: u64, forgets: bool) -> Run {
     for _ in 0..run.random.below(30) {
         run.push();
     }
-    run.queue.claimed(Sequence::new(run.redis.origin).unwrap());
+    run.queue.claimed(at(run.redis.origin));
     for _ in 0..300 {
         run.step(forgets);
     }
@@ -178,6 +183,7 @@ fn simulate(seed: u64, forgets: bool) -> Run {
     run
 }
 
+#[expect(clippy::print_stderr, reason = "whoever sees the test fail needs the seed")]
 fn each_seed(check: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let only = std::env::var("RUNCAST_SEED").ok().map(|seed| seed.parse().expect("RUNCAST_SEED is a number"));
     let seeds = only.map_or(0..5_000, |seed: u64| seed..seed + 1);
@@ -204,6 +210,7 @@ fn when_redis_forgets_what_was_safe_the_lane_goes_on_and_the_loss_is_told() {
     each_seed(|seed| {
         let run = simulate(seed, true);
         let missing = run.pushed - run.redis.stream.len() as u64;
-        assert!(missing <= run.told_lost, "{missing} missing, {} told", run.told_lost);
+        // Not how much: what goes while a hole is already open is seen by viewers only.
+        assert!(missing == 0 || run.told_lost > 0, "{missing} missing, none told");
     });
 }

@@ -105,8 +105,9 @@ export class Column {
     const until = over ? this.#last : Math.max(this.#last, now);
     const elapsed = this.#last ? Math.max(0, until - this.#first) : 0;
     show(this.#parts.chars, `${number.format(this.chars)} chars`);
-    show(this.#parts.rate, `${number.format(this.#rate(over, until, elapsed))}/s`);
-    show(this.#parts.elapsed, this.#last ? clock(elapsed) : '–:––');
+    // Who joined late with a snapshot knows the text, but not how long it took.
+    show(this.#parts.rate, elapsed ? `${number.format(this.#rate(over, until, elapsed))}/s` : '');
+    show(this.#parts.elapsed, elapsed ? clock(elapsed) : '–:––');
     if (this.#metrics.size) {
       const shown = [...this.#metrics].slice(0, METRICS_SHOWN);
       show(this.#parts.metrics, shown.map(([name, value]) => `${name} ${number.format(value)}`).join(' · '));
@@ -120,7 +121,7 @@ export class Column {
 
   // While it speaks, the last seconds' rate; of what is over, the mean.
   #rate(over, until, elapsed) {
-    if (over) return elapsed ? Math.round(this.chars / (elapsed / 1000)) : 0;
+    if (over) return Math.round(this.chars / (elapsed / 1000));
     const second = Math.floor(until / 1000);
     this.#forgetBefore(second - RATE_SECONDS);
     let chars = 0;

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
 
 mod history;
+mod http;
 mod pen;
 mod process;
 mod redis;
@@ -15,10 +16,11 @@ mod viewer;
 mod wait;
 
 pub use history::History;
+pub use http::{http_get, unix_post};
 pub use pen::{Pen, message};
 pub use process::{Process, binary, free_port};
 pub use redis::{Redis, RedisBuilder};
 pub use resp::{Reply, command};
 pub use services::{Fanout, Sidecar};
-pub use viewer::{SeenEvent, Viewer, http_get};
+pub use viewer::{SeenEvent, Viewer};
 pub use wait::eventually;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::process::{Process, binary, free_port};
-use crate::viewer::{Viewer, http_get};
+use crate::http::http_get;
+use crate::viewer::Viewer;
 use crate::wait::eventually;
 
 const START: Duration = Duration::from_secs(20);

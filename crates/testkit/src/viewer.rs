@@ -4,16 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Empty};
+use http::HeaderMap;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use runcast_protocol::sse::{Event, Parser};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::history::History;
+use crate::http::request;
 
 /// An event as a viewer sees it.
 pub type SeenEvent = Event;
@@ -70,6 +68,22 @@ impl Viewer {
                 Some(Connection { body, parser, events: VecDeque::new(), headers: parts.headers, task });
         }
         Ok(parts.status.as_u16())
+    }
+
+    /// Connects, again and again while the server is being restarted; the status of the answer.
+    ///
+    /// # Errors
+    /// If the server was not back within `deadline`.
+    pub async fn reconnect(&mut self, deadline: Duration) -> anyhow::Result<u16> {
+        let attempts = async {
+            loop {
+                match self.connect().await {
+                    Ok(status) => return status,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(deadline, attempts).await.with_context(|| format!("not back within {deadline:?}"))
     }
 
     /// Goes away, perhaps in the middle of an event.
@@ -136,11 +150,8 @@ impl Viewer {
         let watch = async {
             while self.history.end.is_none() {
                 if !self.is_connected() {
-                    match self.connect().await {
-                        Ok(204) => bail!("204 before the end was seen"),
-                        Ok(200) => {}
-                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
-                    }
+                    let status = self.reconnect(deadline).await?;
+                    anyhow::ensure!(status == 200, "status {status} before the end was seen");
                 } else if !matches!(self.next().await, Ok(Some(_))) {
                     self.drop_connection();
                 }
@@ -150,39 +161,4 @@ impl Viewer {
         let outcome = tokio::time::timeout(deadline, watch).await;
         outcome.with_context(|| format!("no end within {deadline:?}"))?
     }
-}
-
-/// GETs an address such as `http://127.0.0.1:8080/path`: status, headers and body.
-///
-/// # Errors
-/// If the server cannot be reached.
-pub async fn http_get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<(u16, HeaderMap, Bytes)> {
-    let rest = url.strip_prefix("http://127.0.0.1:").context("a loopback address")?;
-    let (port, path) = rest.split_once('/').context("a path")?;
-    let (response, task) = request(port.parse()?, &format!("/{path}"), headers).await?;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await?.to_bytes();
-    task.abort();
-    Ok((parts.status.as_u16(), parts.headers, body))
-}
-
-async fn request(
-    port: u16,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> anyhow::Result<(http::Response<Incoming>, JoinHandle<()>)> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let task = tokio::spawn(async move {
-        // A connection that breaks is told by its body.
-        let _ = connection.await;
-    });
-    let mut request = Request::get(path).header("host", "127.0.0.1");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-    // The sender must outlive the answer's body, or the connection would close at its end only.
-    Ok((response, task))
 }

@@ -52,10 +52,10 @@ pub(super) fn draft(Fields(fields): Fields, identity: &Identity, outer: &Metadat
     let mut extra: Vec<(String, Json)> = Vec::new();
     for (name, value) in fields {
         let repeated = match name.as_str() {
-            "type" => kind.replace(read(&name, &value)?).is_some(),
+            "type" => kind.replace(read(&name, &value, "output, log, status or metric")?).is_some(),
             "content" => content.replace(value).is_some(),
             "metadata" => metadata.replace(value).is_some(),
-            "timestamp" => time.replace(read::<timestamp::Text>(&name, &value)?.0).is_some(),
+            "timestamp" => time.replace(read::<timestamp::Text>(&name, &value, "RFC 3339 text")?.0).is_some(),
             "run_id" => must_be(&name, &value, identity.run.as_str())?,
             "variation_id" => must_be(&name, &value, identity.variation.as_str())?,
             "sequence" => return Err(Refusal::bad("leave `sequence` out: the sidecar numbers the messages")),
@@ -87,7 +87,9 @@ fn check(kind: MessageType, content: &Json) -> Result<(), Refusal> {
         state: State,
     }
     match kind {
-        MessageType::Control | MessageType::Ack => Err(Refusal::bad("control and ack messages are not taken yet")),
+        MessageType::Control | MessageType::Ack => {
+            Err(Refusal::bad("control and ack messages are not taken yet"))
+        }
         MessageType::Output if !content.is_string() => {
             Err(Refusal::bad("the `content` of output must be a string; use log or metric for other values"))
         }
@@ -98,8 +100,10 @@ fn check(kind: MessageType, content: &Json) -> Result<(), Refusal> {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(name: &str, value: &'a Json) -> Result<T, Refusal> {
-    value.read().map_err(|error| Refusal::bad(format!("`{name}`: {error}")))
+fn read<'a, T: Deserialize<'a>>(name: &str, value: &'a Json, expected: &str) -> Result<T, Refusal> {
+    value
+        .read()
+        .map_err(|_| Refusal::bad(format!("`{name}` is {}, expected {expected}", shown(value.as_str()))))
 }
 
 /// Never repeated in a way that matters: each must be the same.
@@ -153,7 +157,7 @@ mod tests {
             ("7", "a message: a JSON object"),
             ("{}", "`type` is missing"),
             (r#"{"type":"log"}"#, "`content` is missing"),
-            (r#"{"type":"loud","content":1}"#, "unknown variant"),
+            (r#"{"type":"loud","content":1}"#, "expected output, log"),
             (r#"{"type":"output","content":1}"#, "must be a string"),
             (r#"{"type":"control","content":1}"#, "not taken yet"),
             (r#"{"type":"log","content":1,"metadata":[]}"#, "must be an object"),

@@ -18,7 +18,8 @@ const MAX_JSON: usize = 16 << 20;
 
 pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Body> {
     let metadata = Metadata::from_headers(request.headers());
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let body = request.into_body();
     let answer = match media_type.as_str() {
@@ -28,9 +29,10 @@ pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Bo
         }
         _ => Err(Refusal {
             status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            detail: "content-type must be application/json (one message or an array) or application/x-ndjson \
+            detail:
+                "content-type must be application/json (one message or an array) or application/x-ndjson \
                      (one message a line)"
-                .into(),
+                    .into(),
         }),
     };
     answer.unwrap_or_else(Refusal::answer)
@@ -53,7 +55,8 @@ async fn from_json(api: &Api, body: Incoming, metadata: &Metadata) -> Result<Res
     let items: Vec<Fields> = input::from_json(&text)?;
     let numbered = items.into_iter().enumerate();
     let drafts = numbered.map(|(at, item)| {
-        input::draft(item, identity, metadata).map_err(|refusal| refusal.at(format_args!("message {}", at + 1)))
+        input::draft(item, identity, metadata)
+            .map_err(|refusal| refusal.at(format_args!("message {}", at + 1)))
     });
     let drafts: Vec<Draft> = drafts.collect::<Result<_, _>>()?;
     let mut taken = Taken::default();
@@ -80,7 +83,9 @@ async fn from_lines(api: &Api, mut body: Incoming, metadata: &Metadata) -> Resul
             let text = buffer.split_to(searched + end);
             buffer.advance(1);
             searched = 0;
-            take_line(api, &text, metadata, &mut taken).await.map_err(|refusal| told(refusal, line, &taken))?;
+            take_line(api, &text, metadata, &mut taken)
+                .await
+                .map_err(|refusal| told(refusal, line, &taken))?;
             line += 1;
         }
         if buffer.len() > api.max_message {

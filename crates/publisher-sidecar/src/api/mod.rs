@@ -42,7 +42,10 @@ impl Api {
             "/v1/output" | "/v1/messages" | "/v1/finish" => Method::POST,
             "/v1/status" => Method::GET,
             path => {
-                return problem(StatusCode::NOT_FOUND, format_args!("{path:?} does not exist; there are {PATHS}"));
+                return problem(
+                    StatusCode::NOT_FOUND,
+                    format_args!("{path:?} does not exist; there are {PATHS}"),
+                );
             }
         };
         if request.method() != allowed {

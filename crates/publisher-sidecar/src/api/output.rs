@@ -70,7 +70,11 @@ pub(super) async fn next_chunk(body: &mut Incoming, shutdown: &Shutdown) -> Resu
         loop {
             match body.frame().await.transpose() {
                 // Trailers say nothing here.
-                Ok(Some(frame)) => if let Ok(data) = frame.into_data() { return Ok(Some(data)) },
+                Ok(Some(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(Refusal::bad(format!("the body breaks off: {error}"))),
             }

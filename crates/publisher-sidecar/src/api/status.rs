@@ -32,7 +32,10 @@ pub(super) fn answer(api: &Api) -> Response<Body> {
     let identity = api.publisher.identity();
     let lanes = api.publisher.positions().map(|(lane, position)| {
         let (accepted, appended) = (position.taken, position.appended);
-        (lane.to_string(), LaneReport { accepted, appended, pending: position.pending, bytes: position.bytes })
+        (
+            lane.to_string(),
+            LaneReport { accepted, appended, pending: position.pending, bytes: position.bytes },
+        )
     });
     let report = Report {
         run_id: &identity.run,

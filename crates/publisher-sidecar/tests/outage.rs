@@ -1,0 +1,128 @@
+//! Redis that comes late, goes and comes back; sidecars that are killed, restarted, doubled.
+
+mod support;
+
+use std::io::Write;
+
+use runcast_protocol::State;
+use runcast_testkit::{Redis, Sidecar, eventually};
+use support::{Lanes, RUN, SOON};
+
+fn sidecar(url: &str) -> Sidecar {
+    Sidecar::new(url, RUN, "a")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_does_not_wait_for_a_redis_that_comes_late() {
+    let mut redis = Redis::start().await;
+    redis.kill9();
+    let mut process = sidecar(&redis.url()).pipe();
+    let mut stdin = process.child().stdin.take().expect("piped");
+    // More than the pipe holds: it only goes in if somebody takes it out.
+    let text = "0123456789abcdef\n".repeat(20_000);
+    let said = text.clone();
+    tokio::task::spawn_blocking(move || stdin.write_all(said.as_bytes()).expect("taken"))
+        .await
+        .expect("no panic");
+    redis.restart().await;
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let lanes = Lanes::of(&redis.url());
+    assert!(lanes.text().await.expect("redis answers") == text, "not all of it");
+    assert_eq!(lanes.states().await, [State::Running, State::Succeeded]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_and_restarted_loses_nothing() {
+    let mut redis = Redis::builder().appendonly().start().await;
+    let lanes = Lanes::of(&redis.url());
+    let mut process =
+        sidecar(&redis.url()).exec(&["bash", "-c", "for i in {1..400}; do echo $i; sleep 0.005; done"]);
+    for count in [20, 100] {
+        let reached = async || lanes.messages("output/a").await.filter(|messages| messages.len() >= count);
+        eventually("some output", SOON, reached).await;
+        redis.kill9();
+        redis.restart().await;
+    }
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let expected: String = (1..=400).map(|number| format!("{number}\n")).collect();
+    assert_eq!(lanes.text().await.as_deref(), Some(expected.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgot_everything_is_gone_on_with() {
+    let redis = Redis::start().await;
+    let lanes = Lanes::of(&redis.url());
+    let mut process = sidecar(&redis.url()).pipe();
+    let mut stdin = process.child().stdin.take().expect("piped");
+    stdin.write_all(b"one").expect("taken");
+    lanes.say("one").await;
+    redis.command(&["FLUSHALL"]).await.expect("flushed");
+    stdin.write_all(b"two").expect("taken");
+    // Its number is 2 and stays 2: what was 1 is a hole that viewers are told of.
+    let stream = format!("run:{{{RUN}}}:output:a");
+    eventually("the next word", SOON, async || {
+        let reply = redis.command(&["XRANGE", &stream, "2-0", "2-0"]).await.ok()?;
+        reply.text().contains("two").then_some(())
+    })
+    .await;
+    eventually("the loss is told", SOON, async || {
+        process.log().contains("redis lost messages").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_continue_after_a_restart() {
+    let redis = Redis::start().await;
+    let lanes = Lanes::of(&redis.url());
+    for word in ["one ", "two ", "three"] {
+        let mut process = sidecar(&redis.url()).exec(&["printf", "%s", word]);
+        assert_eq!(process.wait(SOON).await.code(), Some(0));
+    }
+    // `Lanes` checks the numbers.
+    assert_eq!(lanes.text().await.as_deref(), Some("one two three"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_took_stays_when_the_sidecar_is_killed() {
+    let redis = Redis::start().await;
+    let lanes = Lanes::of(&redis.url());
+    let mut process = sidecar(&redis.url()).exec(&["bash", "-c", "while :; do printf .; sleep 0.002; done"]);
+    let said =
+        eventually("some output", SOON, async || lanes.text().await.filter(|text| text.len() > 50)).await;
+    process.kill9();
+    let mut process = sidecar(&redis.url()).exec(&["printf", "again"]);
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let text = lanes.text().await.expect("redis answers");
+    assert!(text.starts_with(&said) && text.ends_with(".again"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_dies_with_a_sidecar_that_is_killed() {
+    let redis = Redis::start().await;
+    let lanes = Lanes::of(&redis.url());
+    let mut process = sidecar(&redis.url()).exec(&["bash", "-c", "printf $$; exec sleep 1000"]);
+    let pid = eventually("its pid", SOON, async || lanes.text().await.filter(|text| !text.is_empty())).await;
+    process.kill9();
+    let gone = async || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Dead, perhaps not yet collected by whoever inherited it.
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    };
+    eventually("the agent is gone", SOON, gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sidecar_takes_over_from_the_first() {
+    let redis = Redis::start().await;
+    let lanes = Lanes::of(&redis.url());
+    let mut first =
+        sidecar(&redis.url()).exec(&["bash", "-c", "printf first; while :; do sleep 0.01; printf .; done"]);
+    eventually("its output", SOON, async || lanes.text().await.filter(|text| text.contains("first."))).await;
+    let mut second = sidecar(&redis.url()).exec(&["bash", "-c", "printf second; sleep 1000"]);
+    assert_eq!(first.wait(SOON).await.code(), Some(69));
+    assert!(first.log().contains("another sidecar writes"), "{}", first.log());
+    eventually("its output", SOON, async || lanes.text().await.filter(|text| text.ends_with(".second")))
+        .await;
+    assert!(second.is_running());
+}
