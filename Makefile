@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-clients fmt lint unit integration fuzz deny tools clean bins
+.PHONY: help build demo test test-clients fmt lint unit integration latency fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,8 +48,10 @@ bins:
 	cargo build --workspace --bins
 
 test-clients: tools bins ## Real SSE clients (npm, Python) read a run with reconnects
-	@if [ -x clients-e2e/run ]; then clients-e2e/run; \
-	 else echo "no clients-e2e/run, nothing to do"; fi
+	clients-e2e/run.sh
+
+latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words
+	cargo run -p runcast-testkit --example latency
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	@command -v cargo-fuzz >/dev/null || { \

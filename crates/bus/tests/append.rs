@@ -32,7 +32,8 @@ impl Writer {
         let variation = self.lane.writer.variation().unwrap();
         for number in first..=last {
             let content = Json::string(&format!("message {number}"));
-            writer.push(&message(&self.run, variation, self.lane.channel, sequence(number), content).to_line());
+            writer
+                .push(&message(&self.run, variation, self.lane.channel, sequence(number), content).to_line());
         }
         writer.finish(usize::MAX)
     }
@@ -151,7 +152,8 @@ async fn a_stream_keeps_about_as_much_as_its_limit() {
     for number in 1..=2500 {
         writer.append(1, number, number, false).await.unwrap();
     }
-    let length: u64 = redis.command(&["XLEN", "run:{run-1}:output:var-1"]).await.unwrap().text().parse().unwrap();
+    let length: u64 =
+        redis.command(&["XLEN", "run:{run-1}:output:var-1"]).await.unwrap().text().parse().unwrap();
     assert!((1000..1300).contains(&length), "{length}");
 }
 

@@ -12,7 +12,8 @@ use runcast_testkit::{Fanout, Redis, Sidecar};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let count: usize = std::env::args().nth(1).map_or(10_000, |count| count.parse().expect("a number of words"));
+    let count: usize =
+        std::env::args().nth(1).map_or(10_000, |count| count.parse().expect("a number of words"));
     let redis = Redis::start().await;
     let fanout = Fanout::start(&redis.url()).await;
     let mut sidecar = Sidecar::new(&redis.url(), "latency", "var-1").pipe();
@@ -34,5 +35,12 @@ async fn main() {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
     let mean = times.iter().sum::<Duration>().as_secs_f64() * 1000.0 / count as f64;
     println!("{count} words, agent's write to viewer's socket, in ms:");
-    println!("mean {mean:.3}  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}", at(0.5), at(0.9), at(0.99), at(0.999), at(1.0));
+    println!(
+        "mean {mean:.3}  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    );
 }

@@ -30,7 +30,12 @@ pub async fn http_get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<(u1
 ///
 /// # Errors
 /// If the server cannot be reached.
-pub async fn unix_post(socket: &Path, path: &str, content_type: &str, body: impl Into<Bytes>) -> anyhow::Result<(u16, Bytes)> {
+pub async fn unix_post(
+    socket: &Path,
+    path: &str,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> anyhow::Result<(u16, Bytes)> {
     let request = Request::post(path).header("host", "localhost").header("content-type", content_type);
     let stream = UnixStream::connect(socket).await?;
     let (response, task) = send(stream, request.body(Full::new(body.into()))?).await?;
@@ -55,7 +60,10 @@ pub(crate) async fn request(
     send(stream, request.body(Full::default())?).await
 }
 
-async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<(Response<Incoming>, JoinHandle<()>)>
+async fn send<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<(Response<Incoming>, JoinHandle<()>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

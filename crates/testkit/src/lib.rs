@@ -5,22 +5,26 @@
 
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
 
+mod cluster;
 mod history;
 mod http;
 mod pen;
 mod process;
 mod redis;
 mod resp;
+mod sentinel;
 mod services;
 mod viewer;
 mod wait;
 
+pub use cluster::{Cluster, ClusterNode};
 pub use history::History;
 pub use http::{http_get, unix_post};
 pub use pen::{Pen, message};
 pub use process::{Process, binary, free_port};
 pub use redis::{Redis, RedisBuilder};
 pub use resp::{Reply, command};
+pub use sentinel::Sentinel;
 pub use services::{Fanout, Sidecar};
 pub use viewer::{SeenEvent, Viewer};
 pub use wait::eventually;

@@ -169,7 +169,7 @@ impl Drop for Redis {
 }
 
 /// `RUNCAST_REDIS_SERVER`, or what `make tools` put beside the build, or what is on the PATH.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("RUNCAST_REDIS_SERVER") {
         return program.into();
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::process::{Process, binary, free_port};
 use crate::http::http_get;
+use crate::process::{Process, binary, free_port};
 use crate::viewer::Viewer;
 use crate::wait::eventually;
 

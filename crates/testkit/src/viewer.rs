@@ -83,7 +83,9 @@ impl Viewer {
                 }
             }
         };
-        tokio::time::timeout(deadline, attempts).await.with_context(|| format!("not back within {deadline:?}"))
+        tokio::time::timeout(deadline, attempts)
+            .await
+            .with_context(|| format!("not back within {deadline:?}"))
     }
 
     /// Goes away, perhaps in the middle of an event.

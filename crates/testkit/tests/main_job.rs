@@ -23,7 +23,17 @@ fn start_agents(redis: &Redis, run: &str) -> Vec<Process> {
     let agents = TEXTS.iter().enumerate().map(|(number, name)| {
         let sidecar = Sidecar::new(&redis.url(), run, name).set("RUNCAST__RUN__VARIATIONS", 3);
         let (agent, seed) = (agent.to_str().unwrap(), number.to_string());
-        sidecar.exec(&[agent, "--text", name, "--seed", &seed, "--tokens-per-second", "250", "--think", "100ms"])
+        sidecar.exec(&[
+            agent,
+            "--text",
+            name,
+            "--seed",
+            &seed,
+            "--tokens-per-second",
+            "250",
+            "--think",
+            "100ms",
+        ])
     });
     agents.collect()
 }
@@ -55,9 +65,8 @@ fn assert_saw_everything(viewer: &Viewer) {
 async fn ten_viewers_who_drop_and_resume_fifty_times_see_every_character_once() {
     let redis = Redis::start().await;
     let fanout = Fanout::start(&redis.url()).await;
-    let viewers: Vec<_> = (0..10)
-        .map(|number| tokio::spawn(restless(fanout.viewer("run-1", ""), 50, number)))
-        .collect();
+    let viewers: Vec<_> =
+        (0..10).map(|number| tokio::spawn(restless(fanout.viewer("run-1", ""), 50, number))).collect();
     let _agents = start_agents(&redis, "run-1");
     for viewer in viewers {
         assert_saw_everything(&viewer.await.unwrap());
@@ -107,7 +116,8 @@ async fn a_sidecar_that_is_killed_and_restarted_goes_on_where_redis_stands() {
         process.kill9();
     }
     let _process = sidecar.serve(&socket).await;
-    let (status, _) = unix_post(&socket, "/v1/finish", "application/json", r#"{"state":"succeeded"}"#).await.unwrap();
+    let (status, _) =
+        unix_post(&socket, "/v1/finish", "application/json", r#"{"state":"succeeded"}"#).await.unwrap();
     assert_eq!(status, 200);
     viewer.watch_to_end(DEADLINE).await.unwrap();
     assert_eq!(viewer.history.text("var-1"), said);

@@ -1,0 +1,121 @@
+//! Appends and subscriptions through Sentinel failovers, cluster failovers and slot migrations.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use runcast_bus::{Append, Appended, Bus, Inbox, Incoming, Limits, RedisConfig, Subscriber};
+use runcast_protocol::{Lane, RunId, Sequence, keys};
+use runcast_testkit::{Cluster, Sentinel, command, eventually};
+
+const LIMITS: Limits = Limits { ttl: Duration::from_secs(60), entries: 1000 };
+const SOON: Duration = Duration::from_secs(30);
+
+struct Party {
+    bus: Bus,
+    inbox: Inbox,
+    run: RunId,
+    lane: Lane,
+    _subscriber: Subscriber,
+    last: u64,
+}
+
+impl Party {
+    async fn join(url: &str, run: &str) -> Self {
+        let bus = Bus::connect(&RedisConfig::new(url)).unwrap();
+        let subscriber = Subscriber::connect(&bus).unwrap();
+        let (run, lane): (RunId, Lane) = (run.parse().unwrap(), "output/var-1".parse().unwrap());
+        let mut inbox = subscriber.inbox(1000);
+        inbox.subscribe([keys::stream(&run, &lane)]).await;
+        Self { bus, inbox, run, lane, _subscriber: subscriber, last: 0 }
+    }
+
+    /// Appends one batch, as often as it takes. What it holds does not matter to the script.
+    async fn append(&mut self) {
+        let number = self.last + 1;
+        let sequence = Sequence::new(number).unwrap();
+        let (run, lane, batch) =
+            (self.run.clone(), self.lane.clone(), Bytes::from(format!("batch {number}")));
+        let append = Append { run, lane, epoch: 1, first: sequence, last: sequence, batch, rebase: false };
+        eventually("an append succeeds", SOON, async || {
+            match self.bus.append(append.clone(), LIMITS).await {
+                Ok(Appended::Done { last, .. }) => Some(assert_eq!(last, sequence)),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => {
+                    assert!(error.is_transient(), "{error}");
+                    None
+                }
+            }
+        })
+        .await;
+        self.last = number;
+    }
+
+    /// Appends until a batch is heard again on the fast path.
+    async fn append_until_heard(&mut self) {
+        let begun = std::time::Instant::now();
+        loop {
+            assert!(begun.elapsed() < SOON, "nothing is heard");
+            self.append().await;
+            let own = Bytes::from(format!("batch {}", self.last));
+            let heard = async { while self.inbox.next().await != Incoming::Payload(own.clone()) {} };
+            if tokio::time::timeout(Duration::from_millis(200), heard).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sentinel_failover_is_followed() {
+    let mut sentinel = Sentinel::start().await;
+    let mut party = Party::join(&sentinel.url(), "run-1").await;
+    party.append_until_heard().await;
+    assert_eq!(party.bus.durability(&party.run).await.unwrap(), runcast_bus::Durability::Replicated);
+    let fence = party
+        .bus
+        .fence(&party.run, runcast_bus::Durability::Replicated, LIMITS.ttl, Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert!(fence.confirmed && fence.lanes[&party.lane].get() == party.last, "{fence:?}");
+    let old = sentinel.primary_index().await.unwrap();
+    sentinel.nodes[old].kill9();
+    sentinel.until_promoted(sentinel.nodes[old].port()).await;
+    party.append_until_heard().await;
+}
+
+#[tokio::test]
+async fn a_demoted_primary_gets_no_more_writes() {
+    let sentinel = Sentinel::start().await;
+    let mut party = Party::join(&sentinel.url(), "run-1").await;
+    party.append_until_heard().await;
+    let old = sentinel.primary_index().await.unwrap();
+    sentinel.nodes[old].freeze();
+    let new = sentinel.until_promoted(sentinel.nodes[old].port()).await;
+    sentinel.nodes[old].thaw();
+    party.append_until_heard().await;
+    let known = command(new, &["HGET", "run:{run-1}:lanes", "output/var-1"]).await.unwrap().text();
+    assert_eq!(known, format!("{} 1", party.last));
+}
+
+#[tokio::test]
+async fn a_cluster_failover_is_followed() {
+    let mut cluster = Cluster::start().await;
+    let mut party = Party::join(&cluster.url(), "run-1").await;
+    party.append_until_heard().await;
+    let master = cluster.master_of(&keys::lanes(&party.run)).await.unwrap();
+    cluster.nodes.iter_mut().find(|node| node.port() == master.port).unwrap().kill9();
+    party.append_until_heard().await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_takes_its_subscriptions_along() {
+    let cluster = Cluster::start().await;
+    let mut party = Party::join(&cluster.url(), "run-1").await;
+    party.append_until_heard().await;
+    for _ in 0..3 {
+        cluster.migrate(&keys::lanes(&party.run)).await;
+        party.append_until_heard().await;
+    }
+}
