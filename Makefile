@@ -59,7 +59,9 @@ fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	@# The sanitizers are unstable: without a nightly toolchain the stable one is told to allow them.
 	@for target in $$(cargo fuzz list); do \
 	  echo "== $$target"; \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	  mkdir -p "fuzz/corpus/$$target"; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
 deny: ## Checks dependencies: advisories, licences, sources

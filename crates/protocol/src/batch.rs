@@ -29,7 +29,7 @@ pub enum BatchError {
     /// A message's writer is neither a variation nor the control-plane.
     #[error("batch names no lane: {0}")]
     Lane(#[from] crate::InvalidLane),
-    /// Messages of several lanes, or not numbered one after the other.
+    /// Messages of several lanes, or not numbered one after the other from 1 on.
     #[error("batch does not hold consecutive messages of one lane")]
     NotConsecutive,
     /// Nothing in it.
@@ -74,11 +74,14 @@ impl Batch {
             let batch = match &mut batch {
                 Some(batch) => {
                     let same = batch.lane.channel == channel && batch.lane.writer.as_str() == writer;
-                    if !same || sequence != batch.last().next() {
+                    // The largest sequence is its own successor.
+                    let follows = sequence > batch.last() && sequence == batch.last().next();
+                    if !same || !follows {
                         return Err(BatchError::NotConsecutive);
                     }
                     batch
                 }
+                None if sequence == Sequence::NONE => return Err(BatchError::NotConsecutive),
                 None => {
                     let lane = Lane { channel, writer: writer.parse()? };
                     batch.insert(Self { lane, entries: Vec::new() })

@@ -12,8 +12,20 @@ pub struct Json(Box<RawValue>);
 
 /// Text that is not one JSON value.
 #[derive(Debug, thiserror::Error)]
-#[error("not a JSON value: {0}")]
+#[error("not a JSON value: {}", brief(.0))]
 pub struct InvalidJson(serde_json::Error);
+
+/// What serde says, which quotes whatever it did not expect: that may be megabytes, and an error
+/// message must not be.
+pub(crate) fn brief(error: &serde_json::Error) -> String {
+    const MAX_CHARS: usize = 160;
+    let mut text = error.to_string();
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
 
 impl Json {
     /// Takes over the text of one JSON value, without the whitespace between its tokens.

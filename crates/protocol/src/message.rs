@@ -8,6 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::json::brief;
 use crate::{Channel, Json, Lane, RunId, Sequence, VariationId, Writer};
 
 /// What a message is; each type travels on its own channel.
@@ -69,7 +70,7 @@ pub struct Message {
 
 /// Why a JSON object is not a message.
 #[derive(Debug, thiserror::Error)]
-#[error("not a message: {0}")]
+#[error("not a message: {}", brief(.0))]
 pub struct MessageError(serde_json::Error);
 
 impl Message {
@@ -209,6 +210,10 @@ impl<'a> MessageHead<'a> {
     /// # Errors
     /// [`MessageError`] if it is not JSON, or lacks one of the fields.
     pub fn parse(text: &'a [u8]) -> Result<Self, MessageError> {
+        // serde would take an array of the fields' values for the object.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(MessageError(de::Error::custom("a message is an object")));
+        }
         serde_json::from_slice(text).map_err(MessageError)
     }
 

@@ -78,8 +78,11 @@ pub struct Event {
 pub struct Parser {
     line: Vec<u8>,
     after_cr: bool,
+    past_first_line: bool,
     data: Option<String>,
     event: String,
+    /// The id of the event that is being read; only its blank line makes it the last event id.
+    next_id: String,
     id: String,
     retry: Option<Duration>,
 }
@@ -102,7 +105,8 @@ impl Parser {
         events
     }
 
-    /// The last event id: what to send as `Last-Event-ID` on reconnecting.
+    /// The last event id: what to send as `Last-Event-ID` on reconnecting. An event that is not yet
+    /// complete does not count: whoever resumed after it would never see it.
     pub fn last_event_id(&self) -> &str {
         &self.id
     }
@@ -112,8 +116,12 @@ impl Parser {
         self.retry
     }
 
-    fn end_of_line(&mut self, line: &str) -> Option<Event> {
+    fn end_of_line(&mut self, mut line: &str) -> Option<Event> {
+        if !std::mem::replace(&mut self.past_first_line, true) {
+            line = line.strip_prefix('\u{feff}').unwrap_or(line);
+        }
         if line.is_empty() {
+            self.id.clone_from(&self.next_id);
             let event = std::mem::take(&mut self.event);
             return self.data.take().map(|data| Event { id: self.id.clone(), event, data });
         }
@@ -128,9 +136,9 @@ impl Parser {
                 None => self.data = Some(value.to_owned()),
             },
             "event" => value.clone_into(&mut self.event),
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "id" if !value.contains('\0') => value.clone_into(&mut self.next_id),
             "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
-                self.retry = value.parse().ok().map(Duration::from_millis);
+                self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use runcast_protocol::{State, Status};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 /// A running agent.
@@ -18,14 +18,17 @@ pub(crate) struct Agent {
     pid: Pid,
     /// Whether it leads a process group of its own.
     leads_group: bool,
+    /// Listening since before it was started, so that no signal to us is missed.
+    terminate: Listener,
+    interrupt: Listener,
 }
 
 /// How an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exit {
     status: ExitStatus,
-    /// The signal by which we were told to stop before, if we were.
-    told: Option<&'static str>,
+    /// The signal by which we were told to stop before, and when, if we were.
+    told: Option<(&'static str, Instant)>,
 }
 
 /// Why an agent could not be started.
@@ -52,11 +55,13 @@ impl Agent {
             command.process_group(0);
         }
         runcast_runtime::child::tie_to_parent(&mut command);
+        let listen = |kind| signal(kind).map_err(|error| NotStarted::new(program, &error));
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let child = command.spawn().map_err(|error| NotStarted::new(program, &error))?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let pid = pid.ok_or_else(|| NotStarted::new(program, &io::Error::other("it has no process id")))?;
         tracing::debug!(pid = pid.as_raw_nonzero(), "agent started");
-        Ok(Self { child, pid, leads_group })
+        Ok(Self { child, pid, leads_group, terminate, interrupt })
     }
 
     /// Its standard output and error; once.
@@ -67,15 +72,13 @@ impl Agent {
     /// Waits for its end. SIGTERM and SIGINT to us are passed on to it; what is left of it `grace`
     /// after the first of them is killed.
     pub(crate) async fn wait(&mut self, grace: Duration) -> io::Result<Exit> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut told = None;
         let mut kill_at = None;
         loop {
             let (signal, name) = tokio::select! {
                 status = self.child.wait() => return Ok(Exit { status: status?, told }),
-                _ = terminate.recv() => (Signal::TERM, "SIGTERM"),
-                _ = interrupt.recv() => (Signal::INT, "SIGINT"),
+                _ = self.terminate.recv() => (Signal::TERM, "SIGTERM"),
+                _ = self.interrupt.recv() => (Signal::INT, "SIGINT"),
                 () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
                     tracing::warn!(?grace, "the agent did not end when told to; killing it");
                     self.send(Signal::KILL);
@@ -87,7 +90,7 @@ impl Agent {
             if self.leads_group || signal != Signal::INT {
                 self.send(signal);
             }
-            told = told.or(Some(name));
+            told = told.or_else(|| Some((name, Instant::now())));
             kill_at = kill_at.or_else(|| Some(Instant::now() + grace));
         }
     }
@@ -137,6 +140,11 @@ impl Exit {
         code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
     }
 
+    /// When we were told to stop, if that was before it ended.
+    pub(crate) fn told_at(self) -> Option<Instant> {
+        Some(self.told?.1)
+    }
+
     /// The terminal status.
     pub(crate) fn status(self) -> Status {
         let (exit_code, signal) = (self.status.code(), self.status.signal());
@@ -145,7 +153,7 @@ impl Exit {
             (None, Some(0)) => State::Succeeded,
             (None, _) => State::Failed,
         };
-        let reason = self.told.map(|name| format!("stopped by {name}"));
+        let reason = self.told.map(|(name, _)| format!("stopped by {name}"));
         Status { exit_code, signal, reason, ..Status::new(state) }
     }
 }
@@ -157,12 +165,13 @@ mod tests {
     #[test]
     fn an_exit_says_how_the_agent_ended() {
         let exit = |raw, told| Exit { status: ExitStatus::from_raw(raw), told };
+        let told = Some(("SIGTERM", Instant::now()));
         let said =
             |exit: Exit| (exit.code(), exit.status().state, exit.status().exit_code, exit.status().signal);
         assert_eq!(said(exit(0, None)), (0, State::Succeeded, Some(0), None));
         assert_eq!(said(exit(3 << 8, None)), (3, State::Failed, Some(3), None));
         assert_eq!(said(exit(9, None)), (137, State::Failed, None, Some(9)));
-        assert_eq!(said(exit(15, Some("SIGTERM"))), (143, State::Cancelled, None, Some(15)));
-        assert_eq!(said(exit(0, Some("SIGTERM"))), (0, State::Cancelled, Some(0), None));
+        assert_eq!(said(exit(15, told)), (143, State::Cancelled, None, Some(15)));
+        assert_eq!(said(exit(0, told)), (0, State::Cancelled, Some(0), None));
     }
 }

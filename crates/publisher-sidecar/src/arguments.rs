@@ -13,13 +13,13 @@ use clap::{Parser, Subcommand};
 #[command(name = "runcast-sidecar", version, after_help = EXAMPLES)]
 pub struct Arguments {
     /// Configuration file (TOML); what it leaves out has its default.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// The run that the agent works for (run.id).
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", global = true)]
     pub run: Option<String>,
     /// The variation of the run that the agent is (run.variation).
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", global = true)]
     pub variation: Option<String>,
     /// Print the configuration with its defaults and explanations, and exit.
     #[arg(long)]

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use runcast_runtime::Shutdown;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -27,6 +28,7 @@ pub(crate) async fn run(
     config: &Config,
     publisher: Publisher,
     writers: &mut Writers,
+    shutdown: Shutdown,
 ) -> Result<u8, Error> {
     let metadata = Metadata::from_environment();
     let session = Session::new(publisher.clone(), metadata.clone(), config.run.variations);
@@ -37,7 +39,7 @@ pub(crate) async fn run(
         Ok(agent) => agent,
         Err(not_started) => {
             tracing::error!("{}", not_started.reason);
-            session.finish_within(deadline, not_started.status()).await;
+            session.finish_by(Instant::now() + deadline, not_started.status()).await;
             return Ok(not_started.exit_code);
         }
     };
@@ -59,19 +61,25 @@ pub(crate) async fn run(
     };
     let exit = ended.map_err(|source| Error::System { what: "cannot wait for the agent", source })?;
 
+    // Told to stop, everything together has the deadline; else each step has it for itself.
+    let end_by = |since: Instant| exit.told_at().unwrap_or(since) + deadline;
     // What it had written before it ended is still in the pipes, and what it had started may hold
     // them open.
-    let until = Instant::now() + deadline;
-    let drained = tokio::time::timeout_at(until, async { while relays.join_next().await.is_some() {} });
-    tokio::select! {
-        drained = drained => if drained.is_err() {
-            tracing::warn!("a process that the agent left behind holds its output open; not waiting any longer");
-        },
+    let drained = timeout_at(end_by(Instant::now()) - deadline / 10, async {
+        while relays.join_next().await.is_some() {}
+    });
+    let gave_up = tokio::select! {
+        drained = drained => drained.is_err(),
+        () = shutdown.triggered(), if exit.told_at().is_none() => true,
         fenced = writers.fenced() => return Err(fenced.into()),
+    };
+    if gave_up {
+        // Held open by a process that it left behind, or not taken because Redis is away.
+        tracing::warn!("the agent ended but its output did not; what is still in its pipes is not published");
     }
     relays.shutdown().await;
     tokio::select! {
-        () = session.finish_within(deadline, exit.status()) => Ok(exit.code()),
+        () = session.finish_by(end_by(Instant::now()), exit.status()) => Ok(exit.code()),
         fenced = writers.fenced() => Err(fenced.into()),
     }
 }

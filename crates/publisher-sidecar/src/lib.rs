@@ -54,7 +54,7 @@ pub async fn run(config: Config, mode: Mode, health: Health, shutdown: Shutdown)
     let (publisher, mut writers) = Publisher::start(&bus, &config);
     tracing::debug!(run = %config.run.id, variation = %config.run.variation, "publishing");
     match mode {
-        Mode::Exec { command } => exec::run(&command, &config, publisher, &mut writers).await,
+        Mode::Exec { command } => exec::run(&command, &config, publisher, &mut writers, shutdown).await,
         Mode::Pipe => pipe::run(&config, publisher, &mut writers, shutdown).await,
         Mode::Serve => serve::run(&config, &bus, publisher, &mut writers, shutdown).await,
     }

@@ -21,7 +21,7 @@ pub const APPEND_DURATION: &str = "runcast.sidecar.append.duration";
 /// Attempts to append that failed; each is repeated.
 pub const APPEND_ERRORS: &str = "runcast.sidecar.append.errors";
 /// Bytes held that are not known to be safe in Redis, by `channel`.
-pub const QUEUE_BYTES: &str = "runcast.sidecar.queue.bytes";
+pub const QUEUE_SIZE: &str = "runcast.sidecar.queue.size";
 /// Times that Redis stood elsewhere than expected, and the lane was sent again from there.
 pub const REWINDS: &str = "runcast.sidecar.rewinds";
 /// Messages that Redis confirmed and then lost, and that were no longer held here.
@@ -46,7 +46,7 @@ impl Metrics {
         let lanes = lanes.to_vec();
         // Kept alive by the meter provider; read when somebody asks.
         let _ = meter
-            .u64_observable_gauge(QUEUE_BYTES)
+            .u64_observable_gauge(QUEUE_SIZE)
             .with_unit("By")
             .with_callback(move |gauge| {
                 for lane in &lanes {

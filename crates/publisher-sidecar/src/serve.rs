@@ -79,7 +79,7 @@ pub(crate) async fn run(
     tokio::select! {
         ended = tokio::time::timeout(deadline, end) => {
             if ended.is_err() {
-                tell_left(&publisher, deadline);
+                tell_left(&publisher);
             }
             Ok(0)
         }

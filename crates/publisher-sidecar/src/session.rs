@@ -1,8 +1,7 @@
 //! A variation's life as its lanes tell it: running, and how it ended.
 
-use std::time::Duration;
-
 use runcast_protocol::{State, Status};
+use tokio::time::{Instant, timeout_at};
 
 use crate::draft::Draft;
 use crate::metadata::Metadata;
@@ -35,10 +34,10 @@ impl Session {
         self.publisher.finish(self.draft(status)).await;
     }
 
-    /// [`Self::finish`] under a deadline: past it, says how much was left.
-    pub(crate) async fn finish_within(&self, deadline: Duration, status: Status) {
-        if tokio::time::timeout(deadline, self.finish(status)).await.is_err() {
-            tell_left(&self.publisher, deadline);
+    /// [`Self::finish`] until `deadline`: past it, says how much was left.
+    pub(crate) async fn finish_by(&self, deadline: Instant, status: Status) {
+        if timeout_at(deadline, self.finish(status)).await.is_err() {
+            tell_left(&self.publisher);
         }
     }
 
@@ -49,7 +48,7 @@ impl Session {
 }
 
 /// Says how many messages did not reach Redis in time.
-pub(crate) fn tell_left(publisher: &Publisher, deadline: Duration) {
+pub(crate) fn tell_left(publisher: &Publisher) {
     let left = publisher.pending();
-    tracing::error!(left, ?deadline, "messages left that redis did not take in time (shutdown.deadline)");
+    tracing::error!(left, "messages left that redis did not take in time (shutdown.deadline)");
 }

@@ -140,9 +140,9 @@ async fn log_records_and_standard_error_are_logs() {
     let (mut from_stdout, mut from_stderr) = (Vec::new(), Vec::new());
     for (content, metadata) in lanes.logs().await {
         if metadata["stream"] == "stdout" {
-            from_stdout.push(content)
+            from_stdout.push(content);
         } else {
-            from_stderr.push((content, metadata))
+            from_stderr.push((content, metadata));
         }
     }
     assert_eq!(from_stdout, [json!({"timestamp": "t", "level": "info", "n": 1})]);

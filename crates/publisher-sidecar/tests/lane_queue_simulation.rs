@@ -186,7 +186,7 @@ fn simulate(seed: u64, forgets: bool) -> Run {
 #[expect(clippy::print_stderr, reason = "whoever sees the test fail needs the seed")]
 fn each_seed(check: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let only = std::env::var("RUNCAST_SEED").ok().map(|seed| seed.parse().expect("RUNCAST_SEED is a number"));
-    let seeds = only.map_or(0..5_000, |seed: u64| seed..seed + 1);
+    let seeds = only.map_or(0..20_000, |seed: u64| seed..seed + 1);
     for seed in seeds {
         if let Err(panic) = std::panic::catch_unwind(|| check(seed)) {
             eprintln!("failing seed: RUNCAST_SEED={seed}");

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use runcast_protocol::State;
 use runcast_testkit::{Redis, Sidecar, eventually};
-use support::{Lanes, RUN, SOON};
+use support::{Lanes, RUN, SOON, told};
 
 fn sidecar(url: &str) -> Sidecar {
     Sidecar::new(url, RUN, "a")
@@ -29,6 +29,35 @@ async fn an_agent_does_not_wait_for_a_redis_that_comes_late() {
     let lanes = Lanes::of(&redis.url());
     assert!(lanes.text().await.expect("redis answers") == text, "not all of it");
     assert_eq!(lanes.states().await, [State::Running, State::Succeeded]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_holds_the_agent_back_and_loses_nothing() {
+    let mut redis = Redis::start().await;
+    redis.kill9();
+    let mut process = sidecar(&redis.url()).set("RUNCAST__QUEUE__MAX_BYTES", "64KiB").pipe();
+    let mut stdin = process.child().stdin.take().expect("piped");
+    let text = "0123456789abcdef\n".repeat(100_000);
+    let said = text.clone();
+    let agent = tokio::task::spawn_blocking(move || stdin.write_all(said.as_bytes()).expect("taken"));
+    // The queue, what is being read, and the pipe hold nowhere near all of it.
+    told(&process, "append failed").await;
+    assert!(!agent.is_finished());
+    redis.restart().await;
+    agent.await.expect("no panic");
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    assert!(Lanes::of(&redis.url()).text().await.expect("redis answers") == text, "not all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_when_redis_stays_away_is_told() {
+    let mut redis = Redis::start().await;
+    redis.kill9();
+    let sidecar = sidecar(&redis.url()).set("RUNCAST__SHUTDOWN__DEADLINE", "500ms");
+    let mut process = sidecar.exec(&["bash", "-c", "printf unheard; exit 4"]);
+    assert_eq!(process.wait(SOON).await.code(), Some(4), "the agent's own code stays");
+    // Running, and one word; the terminal status was not even begun.
+    told(&process, "\"left\":2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,10 +94,7 @@ async fn a_redis_that_forgot_everything_is_gone_on_with() {
         reply.text().contains("two").then_some(())
     })
     .await;
-    eventually("the loss is told", SOON, async || {
-        process.log().contains("redis lost messages").then_some(())
-    })
-    .await;
+    told(&process, "redis lost messages").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +147,7 @@ async fn a_second_sidecar_takes_over_from_the_first() {
     eventually("its output", SOON, async || lanes.text().await.filter(|text| text.contains("first."))).await;
     let mut second = sidecar(&redis.url()).exec(&["bash", "-c", "printf second; sleep 1000"]);
     assert_eq!(first.wait(SOON).await.code(), Some(69));
-    assert!(first.log().contains("another sidecar writes"), "{}", first.log());
+    told(&first, "another sidecar writes").await;
     eventually("its output", SOON, async || lanes.text().await.filter(|text| text.ends_with(".second")))
         .await;
     assert!(second.is_running());

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use runcast_protocol::State;
 use runcast_testkit::{Process, Redis, Sidecar, eventually};
 use serde_json::{Value, json};
-use support::{Lanes, RUN, SOON, call, send, stream};
+use support::{Lanes, RUN, SOON, call, send, stream, told};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -200,7 +200,7 @@ async fn the_door_is_narrow_and_says_where_it_is() {
         .command("serve");
     let mut second = Process::start("second", second);
     assert_eq!(second.wait(SOON).await.code(), Some(1), "a socket that is in use was taken away");
-    assert!(second.log().contains("`api.socket`"), "{}", second.log());
+    told(&second, "`api.socket`").await;
     assert!(served.folder.path().exists());
 }
 
@@ -209,5 +209,5 @@ async fn tcp_is_for_this_host_only() {
     let served = Sidecar::new("redis://127.0.0.1:1", RUN, "a").set("RUNCAST__API__LISTEN", "0.0.0.0:0");
     let mut process = Process::start("serve", served.command("serve"));
     assert_eq!(process.wait(SOON).await.code(), Some(78));
-    assert!(process.log().contains("loopback"), "{}", process.log());
+    told(&process, "loopback").await;
 }

@@ -23,6 +23,9 @@ use crate::selection::Selection;
 use crate::tracker::Tracker;
 use crate::view::View;
 
+/// Checks in a row that must find pub/sub deaf before the subscriptions are made anew.
+const DEAF_CHECKS: u32 = 2;
+
 /// Asks a feed for a view of its run.
 #[derive(Debug)]
 pub struct OpenView {
@@ -59,6 +62,10 @@ pub struct Feed {
     views: Vec<Arc<View>>,
     /// Whether a view may have come to its end.
     may_be_over: bool,
+    /// Whether pub/sub brought anything since the last periodic check.
+    heard: bool,
+    /// Periodic checks in a row that found messages of which pub/sub had brought none.
+    deaf: u32,
     idle_since: Instant,
 }
 
@@ -82,6 +89,8 @@ impl Feed {
             channels: [Channel::Status].into(),
             views: Vec::new(),
             may_be_over: false,
+            heard: false,
+            deaf: 0,
             idle_since: Instant::now(),
         }
     }
@@ -101,6 +110,7 @@ impl Feed {
                         break;
                     }
                     self.check().await;
+                    self.listen_closely();
                 }
             }
             self.catch_up().await;
@@ -190,7 +200,20 @@ impl Feed {
         }
     }
 
+    /// A subscription can be dead without anybody noticing, e.g. after a slot moved away and back
+    /// between two looks at the topology: if messages are there and none of them was heard, again
+    /// and again, the subscriptions are made anew.
+    fn listen_closely(&mut self) {
+        let deaf = !std::mem::take(&mut self.heard) && self.tracker.is_behind();
+        self.deaf = if deaf { self.deaf + 1 } else { 0 };
+        if self.deaf == DEAF_CHECKS {
+            self.deaf = 0;
+            self.inbox.renew();
+        }
+    }
+
     async fn deliver(&mut self, payload: Bytes) {
+        self.heard = true;
         let batch = match Batch::parse(payload) {
             Ok(batch) => batch,
             Err(error) => {

@@ -77,6 +77,11 @@ impl Tracker {
         Some((lane.clone(), track.known))
     }
 
+    /// Whether any lane is behind.
+    pub fn is_behind(&self) -> bool {
+        self.lanes.values().any(|track| track.known > track.position)
+    }
+
     /// Moves a lane to where a backfill brought it.
     pub fn advance(&mut self, lane: &Lane, position: Sequence, scan: Scan) {
         if let Some(track) = self.lanes.get_mut(lane) {

@@ -42,12 +42,15 @@ async fn headers_keep_proxies_from_buffering() {
     let mut viewer = fanout.viewer("run-1", "");
     viewer.connect().await.unwrap();
     let headers = viewer.headers().unwrap();
-    for (name, value) in
-        [("content-type", "text/event-stream"), ("cache-control", "no-cache, no-transform"), ("x-accel-buffering", "no")]
-    {
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+    ] {
         assert_eq!(headers.get(name).unwrap(), value);
     }
-    let (_, headers, _) = http_get(&fanout.url("/v1/runs/x"), &[("origin", "https://a.example")]).await.unwrap();
+    let (_, headers, _) =
+        http_get(&fanout.url("/v1/runs/x"), &[("origin", "https://a.example")]).await.unwrap();
     assert_eq!(headers.get("access-control-allow-origin").unwrap(), "*");
 }
 
@@ -55,7 +58,11 @@ async fn headers_keep_proxies_from_buffering() {
 async fn a_run_that_does_not_exist_yet_is_waited_for() {
     let redis = Redis::start().await;
     let fanout = Fanout::start(&redis.url()).await;
-    let mut viewers = [fanout.viewer("later", ""), fanout.viewer("later", "from=now"), fanout.viewer("later", "variations=var-1")];
+    let mut viewers = [
+        fanout.viewer("later", ""),
+        fanout.viewer("later", "from=now"),
+        fanout.viewer("later", "variations=var-1"),
+    ];
     for viewer in &mut viewers {
         assert_eq!(viewer.connect().await.unwrap(), 200);
     }
@@ -238,7 +245,8 @@ async fn bad_requests_are_told_what_is_wrong() {
         assert!(got == status && body.contains(named), "{path}: {got} {body}");
         assert_eq!(headers.get("content-type").unwrap(), "application/problem+json");
     }
-    let (status, _, _) = http_get(&fanout.url("/v1/runs/r/events"), &[("last-event-id", "garbage")]).await.unwrap();
+    let (status, _, _) =
+        http_get(&fanout.url("/v1/runs/r/events"), &[("last-event-id", "garbage")]).await.unwrap();
     assert_eq!(status, 400);
 }
 

@@ -25,9 +25,11 @@ pub fn free_port() -> u16 {
 /// # Panics
 /// If it was not built.
 pub fn binary(name: &str) -> PathBuf {
-    // target/<profile>/deps/<test>
+    // target/<profile>/deps/<test>, target/<profile>/examples/<program> or target/<profile>/<program>
     let own = std::env::current_exe().expect("the test's own path");
-    let path = own.parent().and_then(std::path::Path::parent).expect("target folder").join(name);
+    let folder = own.parent().expect("a folder");
+    let path =
+        if folder.join(name).exists() { folder } else { folder.parent().expect("target folder") }.join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins` first", path.display());
     path
 }

@@ -78,11 +78,9 @@ async fn from_lines(api: &Api, mut body: Incoming, metadata: &Metadata) -> Resul
             // The last line may lack its newline; one that was cut off is not taken.
             buffer.extend_from_slice(b"\n");
         }
-        let mut searched = 0;
-        while let Some(end) = buffer[searched..].iter().position(|&b| b == b'\n') {
-            let text = buffer.split_to(searched + end);
+        while let Some(end) = buffer.iter().position(|&b| b == b'\n') {
+            let text = buffer.split_to(end);
             buffer.advance(1);
-            searched = 0;
             take_line(api, &text, metadata, &mut taken)
                 .await
                 .map_err(|refusal| told(refusal, line, &taken))?;

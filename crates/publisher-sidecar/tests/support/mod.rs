@@ -14,7 +14,7 @@ use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use runcast_bus::{Bus, EntryId, RedisConfig};
 use runcast_protocol::{Batch, Lane, Message, RunId, State, Status};
-use runcast_testkit::eventually;
+use runcast_testkit::{Process, eventually};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -91,6 +91,12 @@ impl Lanes {
     pub async fn states(&self) -> Vec<State> {
         self.statuses().await.iter().map(|status| status.state).collect()
     }
+}
+
+/// Waits until a process has said `text` on stderr.
+pub async fn told(process: &Process, text: &str) {
+    eventually(&format!("{text:?} on stderr"), SOON, async || process.log().contains(text).then_some(()))
+        .await;
 }
 
 type RequestBody = UnsyncBoxBody<Bytes, Infallible>;

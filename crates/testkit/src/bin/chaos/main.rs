@@ -1,0 +1,94 @@
+//! `make chaos`: real services under real faults. Agents write numbered, checksummed lines through
+//! real sidecars, viewers read them over SSE and reconnect at random, a nemesis breaks things. At
+//! the end every viewer must have seen every accepted line once and in order, and every gap must
+//! have a reason.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
+
+mod agents;
+mod line;
+mod nemesis;
+mod report;
+mod topology;
+mod watchers;
+
+use std::time::Duration;
+
+use clap::Parser;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use runcast_testkit::Fanout;
+
+use crate::agents::Agents;
+use crate::nemesis::{Fault, Nemesis};
+use crate::report::Timeline;
+use crate::topology::{Kind, Topology};
+use crate::watchers::Watchers;
+
+/// Breaks things while agents write and viewers watch, and checks that nobody misses a word.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "chaos")]
+struct Options {
+    /// Which Redis to run against.
+    #[arg(long, value_enum, default_value = "sentinel")]
+    topology: Kind,
+    /// How long things are broken, in seconds; healing and checking come after.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Repeats a schedule. Without it a new one is chosen, and printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Agents, each with a sidecar of its own.
+    #[arg(long, default_value_t = 5)]
+    agents: usize,
+    /// Lines a second, all agents together.
+    #[arg(long, default_value_t = 1000)]
+    rate: u64,
+    /// Viewers, beside a steady one that measures.
+    #[arg(long, default_value_t = 5)]
+    viewers: usize,
+    /// Faults to choose from; all that the topology knows, if not given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    faults: Vec<Fault>,
+    /// Seconds between the end of one fault and the next.
+    #[arg(long, default_value_t = 3)]
+    pause: u64,
+    /// Stop after so many faults.
+    #[arg(long, default_value_t = u64::MAX)]
+    count: u64,
+    /// Sidecars let go of a message as soon as it is appended, instead of when it is safe: proof
+    /// that the harness would notice.
+    #[arg(long)]
+    forget: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let options = Options::parse();
+    let seed = options.seed.unwrap_or_else(rand::random);
+    println!("seed {seed}: {options:?}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let timeline = Timeline::new();
+
+    let topology = Topology::start(options.topology).await;
+    timeline.tell("redis is up");
+    let fanouts = [Fanout::start(&topology.url()).await, Fanout::start(&topology.url()).await];
+    let ports = [fanouts[0].port(), fanouts[1].port()];
+    let agents = Agents::start(&topology.url(), &options).await;
+    let watchers = Watchers::start(ports, options.viewers, seed);
+    timeline.tell("agents write, viewers watch");
+
+    let mut nemesis = Nemesis::new(topology, fanouts, agents.handle(), options.faults.clone(), timeline);
+    let until = tokio::time::Instant::now() + Duration::from_secs(options.seconds);
+    nemesis.rage(&mut rng, until, Duration::from_secs(options.pause), options.count).await;
+    nemesis.heal().await;
+    timeline.tell("healed; agents finish");
+    let written = agents.finish().await;
+    let seen = watchers.finish().await;
+    let failures = report::print(&timeline, &nemesis, &written, &seen);
+    if failures > 0 {
+        println!("{failures} failures; repeat with --seed {seed}");
+        std::process::exit(1);
+    }
+    println!("nothing lost, repeated or reordered; seed {seed}");
+}

@@ -1,0 +1,161 @@
+//! What breaks things.
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use runcast_testkit::Fanout;
+
+use crate::agents::{RUN, Sidecars};
+use crate::report::{Outage, Timeline};
+use crate::topology::Topology;
+
+/// A way to break things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// kill -9 of the primary; it comes back once another was promoted.
+    KillPrimary,
+    /// SIGSTOP of the primary for longer than a failover takes, then SIGCONT.
+    FreezePrimary,
+    /// Redis cuts all its clients' connections.
+    KillClients,
+    /// FLUSHALL on a replica.
+    FlushReplica,
+    /// kill -9 of a sentinel, and its restart.
+    RestartSentinel,
+    /// Moves the run's slot to another master.
+    MigrateSlot,
+    /// kill -9 of a sidecar, and its restart.
+    KillSidecar,
+    /// kill -9 of a fan-out, and its restart.
+    KillFanout,
+}
+
+/// Breaks things, one after the other.
+pub(crate) struct Nemesis {
+    topology: Topology,
+    fanouts: [Fanout; 2],
+    sidecars: Sidecars,
+    faults: Vec<Fault>,
+    timeline: Timeline,
+    /// What was done, and how long a new primary took to take over where one did.
+    pub(crate) outages: Vec<Outage>,
+}
+
+impl Nemesis {
+    /// Ready to break what the topology knows, or of that what was chosen.
+    pub(crate) fn new(
+        topology: Topology,
+        fanouts: [Fanout; 2],
+        sidecars: Sidecars,
+        chosen: Vec<Fault>,
+        timeline: Timeline,
+    ) -> Self {
+        let known = |fault: &Fault| match fault {
+            Fault::FlushReplica => !matches!(topology, Topology::Standalone(_)),
+            Fault::RestartSentinel => matches!(topology, Topology::Sentinel(_)),
+            Fault::MigrateSlot => matches!(topology, Topology::Cluster(_)),
+            _ => true,
+        };
+        let chosen = if chosen.is_empty() { Fault::value_variants().to_vec() } else { chosen };
+        let faults = chosen.into_iter().filter(known).collect();
+        Self { topology, fanouts, sidecars, faults, timeline, outages: Vec::new() }
+    }
+
+    /// Breaks things until `until`, or `count` times.
+    pub(crate) async fn rage(
+        &mut self,
+        rng: &mut SmallRng,
+        until: tokio::time::Instant,
+        pause: Duration,
+        count: u64,
+    ) {
+        for _ in 0..count {
+            tokio::time::sleep(pause).await;
+            if tokio::time::Instant::now() >= until {
+                return;
+            }
+            let fault = *self.faults.choose(rng).expect("a fault to choose");
+            self.timeline.tell(&format!("{fault:?} …"));
+            let begun = Instant::now();
+            let promoted = self.commit(fault, rng).await;
+            let promotion = promoted.map(|at| at.duration_since(begun));
+            self.timeline.tell(&format!("… {fault:?} over after {:.1?}", begun.elapsed()));
+            self.outages.push(Outage { fault, begun, ended: Instant::now(), promotion });
+        }
+    }
+
+    /// Waits until everything is whole again.
+    pub(crate) async fn heal(&mut self) {
+        self.topology.until_whole().await;
+    }
+
+    /// The sidecars' logs.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        self.sidecars.logs()
+    }
+
+    async fn commit(&mut self, fault: Fault, rng: &mut SmallRng) -> Option<Instant> {
+        let key = format!("run:{{{RUN}}}:lanes");
+        match fault {
+            Fault::KillPrimary => {
+                let old = self.topology.primary(&key).await?;
+                self.topology.nodes()[old].kill9();
+                self.topology.until_promoted(&key, old).await;
+                let promoted = Instant::now();
+                self.topology.nodes()[old].restart().await;
+                self.topology.until_whole().await;
+                return Some(promoted);
+            }
+            Fault::FreezePrimary => {
+                let old = self.topology.primary(&key).await?;
+                self.topology.nodes()[old].freeze();
+                let promoted = if matches!(self.topology, Topology::Standalone(_)) {
+                    tokio::time::sleep(Duration::from_secs(4)).await;
+                    None
+                } else {
+                    self.topology.until_promoted(&key, old).await;
+                    Some(Instant::now())
+                };
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..2000))).await;
+                self.topology.nodes()[old].thaw();
+                self.topology.until_whole().await;
+                return promoted;
+            }
+            Fault::KillClients => {
+                for node in self.topology.nodes() {
+                    for kind in ["normal", "pubsub"] {
+                        let _ = node.command(&["CLIENT", "KILL", "TYPE", kind]).await;
+                    }
+                }
+            }
+            Fault::FlushReplica => {
+                let primary = self.topology.primary(&key).await?;
+                let nodes = self.topology.nodes();
+                let replica = (0..nodes.len()).filter(|index| *index != primary).collect::<Vec<_>>();
+                let replica = *replica.choose(rng)?;
+                // A replica takes writes only if it is made to; then it is made to follow again.
+                let _ = nodes[replica].command(&["CONFIG", "SET", "replica-read-only", "no"]).await;
+                let _ = nodes[replica].command(&["FLUSHALL"]).await;
+                let _ = nodes[replica].command(&["CONFIG", "SET", "replica-read-only", "yes"]).await;
+                nodes[replica].restart().await;
+                self.topology.until_whole().await;
+            }
+            Fault::RestartSentinel => {
+                if let Topology::Sentinel(sentinel) = &mut self.topology {
+                    sentinel.restart_sentinel(rng.random_range(0..3));
+                }
+            }
+            Fault::MigrateSlot => {
+                if let Topology::Cluster(cluster) = &self.topology {
+                    cluster.migrate(&key).await;
+                }
+            }
+            Fault::KillSidecar => self.sidecars.kill9(rng.random_range(0..self.sidecars.len())).await,
+            Fault::KillFanout => self.fanouts[rng.random_range(0..2)].restart().await,
+        }
+        None
+    }
+}
