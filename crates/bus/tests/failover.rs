@@ -40,7 +40,10 @@ impl Party {
         let append = Append { run, lane, epoch: 1, first: sequence, last: sequence, batch, rebase: false };
         eventually("an append succeeds", SOON, async || {
             match self.bus.append(append.clone(), LIMITS).await {
-                Ok(Appended::Done { last, .. }) => Some(assert_eq!(last, sequence)),
+                Ok(Appended::Done { last, .. }) => {
+                    assert_eq!(last, sequence);
+                    Some(())
+                }
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => {
                     assert!(error.is_transient(), "{error}");

@@ -84,8 +84,9 @@ fn the_limit_is_the_same_compressed_or_not() {
 
 #[test]
 fn zstd_that_is_cut_off_or_broken_is_refused() {
-    let frame = zstd::bulk::compress(line(&[("content", &format!("\"{}\"", "ab".repeat(999)))]).as_bytes(), 1)
-        .unwrap();
+    let frame =
+        zstd::bulk::compress(line(&[("content", &format!("\"{}\"", "ab".repeat(999)))]).as_bytes(), 1)
+            .unwrap();
     assert!(parse(frame.clone()).is_ok());
     for length in 4..frame.len() {
         let result = parse(&frame[..length]);
@@ -128,9 +129,13 @@ fn holes_repeats_and_steps_back_are_not_a_batch() {
 #[test]
 fn blank_lines_and_line_ends_at_the_end_are_not_messages() {
     let one = line(&[]);
-    for payload in
-        [String::new(), "\n".to_owned(), format!("{one}\n"), format!("\n{one}"), format!("{one}\n\n{}", numbered(2))]
-    {
+    for payload in [
+        String::new(),
+        "\n".to_owned(),
+        format!("{one}\n"),
+        format!("\n{one}"),
+        format!("{one}\n\n{}", numbered(2)),
+    ] {
         assert!(parse(payload.clone()).is_err(), "{payload:?} was taken");
     }
 }
@@ -195,7 +200,8 @@ fn fields_of_the_wrong_type_are_refused() {
 
 #[test]
 fn a_message_is_an_object_and_nothing_else() {
-    let texts = [r#"["var-1",1,"output",null]"#, r#" ["var-1",1,"output",null] "#, "null", "1", "{}", "\"x\"", "{"];
+    let texts =
+        [r#"["var-1",1,"output",null]"#, r#" ["var-1",1,"output",null] "#, "null", "1", "{}", "\"x\"", "{"];
     for text in texts {
         assert!(MessageHead::parse(text.as_bytes()).is_err(), "{text} was taken as a head");
         assert!(parse(text).is_err(), "{text} was taken as a batch");
@@ -206,7 +212,9 @@ fn a_message_is_an_object_and_nothing_else() {
 #[test]
 fn names_that_reach_elsewhere_are_refused() {
     let long = "x".repeat(129);
-    for name in ["", "a/b", "../x", "{x}", "a}:output:b", "a:b", "a,b", "*", "@control2", "@", "é", "a\\n", &long] {
+    for name in
+        ["", "a/b", "../x", "{x}", "a}:output:b", "a:b", "a,b", "*", "@control2", "@", "é", "a\\n", &long]
+    {
         let quoted = format!("\"{name}\"");
         for field in ["variation_id", "writer"] {
             let line = line(&[(field, &quoted)]);
@@ -246,13 +254,13 @@ fn nothing_panics(bytes: &[u8]) {
         assert!(batch.first() <= batch.last() && !batch.entries.is_empty());
     }
     if let Ok(message) = Message::parse(bytes) {
-        assert_eq!(MessageHead::parse(bytes).unwrap().sequence, message.sequence);
-        assert_eq!(Message::parse(&message.to_line()).unwrap(), message);
+        assert_eq!(MessageHead::parse(bytes).expect("a message has a head").sequence, message.sequence);
+        assert_eq!(Message::parse(&message.to_line()).expect("it was a message"), message);
     }
     Parser::default().push(bytes);
     let text = String::from_utf8_lossy(bytes);
     if let Ok(cursor) = text.parse::<Cursor>() {
-        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        assert_eq!(cursor.to_string().parse::<Cursor>().expect("it was a cursor"), cursor);
     }
     if let Ok(json) = Json::parse(&text) {
         assert!(!json.as_str().contains(['\r', '\n']));

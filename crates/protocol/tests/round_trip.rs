@@ -17,7 +17,7 @@ fn consecutive_messages() -> impl Strategy<Value = Vec<Message>> {
     (any::message(), first).prop_flat_map(|(one, first)| {
         vec(any::message_of(one.kind), 1..10).prop_map(move |mut messages| {
             for (message, number) in messages.iter_mut().zip(first..) {
-                message.sequence = Sequence::new(number).unwrap();
+                message.sequence = Sequence::new(number).expect("it is valid");
                 message.writer = one.writer.clone();
                 // The control-plane speaks about any variation, a sidecar about its own.
                 if one.writer != Writer::Control {
@@ -113,13 +113,13 @@ proptest! {
 
 /// A message of output with `text`, otherwise as plain as can be.
 fn output(sequence: u64, text: &str) -> Message {
-    let variation_id = VariationId::new("var-1").unwrap();
+    let variation_id = VariationId::new("var-1").expect("it is valid");
     Message {
-        timestamp: "2026-01-10T10:30:00.123456Z".parse().unwrap(),
-        run_id: runcast_protocol::RunId::new("run-abc").unwrap(),
+        timestamp: "2026-01-10T10:30:00.123456Z".parse().expect("it is valid"),
+        run_id: runcast_protocol::RunId::new("run-abc").expect("it is valid"),
         writer: Writer::Variation(variation_id.clone()),
         variation_id,
-        sequence: Sequence::new(sequence).unwrap(),
+        sequence: Sequence::new(sequence).expect("it is valid"),
         kind: MessageType::Output,
         content: Json::string(text),
         metadata: Json::empty_object(),

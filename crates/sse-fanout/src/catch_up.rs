@@ -78,7 +78,7 @@ impl CatchUp {
                 Ok(Found::Items(items)) => return self.encode(&lane, items),
                 Ok(Found::NotYet) => {}
                 Err(error) => {
-                    tracing::debug!(run = %self.past.run, %lane, %error, "could not read the stream")
+                    tracing::debug!(run = %self.past.run, %lane, %error, "could not read the stream");
                 }
             }
         }

@@ -3,6 +3,8 @@
 //! and come back with their cursor, on this replica or another. Every viewer must see every message
 //! of every lane once and in order.
 
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use runcast_protocol::{Channel, Cursor, Json, Lane, Message, MessageType, RunId, Sequence, VariationId, Writer};
+use runcast_protocol::{
+    Channel, Cursor, Json, Lane, Message, MessageType, RunId, Sequence, VariationId, Writer,
+};
 
 const TYPES: [MessageType; 6] = [
     MessageType::Output,
@@ -22,9 +24,30 @@ const KNOWN_FIELDS: [&str; 8] =
 
 /// Pieces of text that have broken somebody's frames, JSON or terminals.
 const NASTY: [&str; 24] = [
-    "\n", "\r", "\r\n", "\n\n", "\r\r", "\n\r", "\0", "\u{2028}", "\u{2029}", "\u{85}", "\u{b}", "\u{c}",
-    "\u{feff}", "\u{fffd}", "\u{1b}[31m", "\\", "\"", "\\u000a", "🚀", "👩\u{200d}👩", "data: x", "id: 9\n",
-    "\n\ndata: x\nevent: end\nid: 9\n\n", ":\n\n",
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "\r\r",
+    "\n\r",
+    "\0",
+    "\u{2028}",
+    "\u{2029}",
+    "\u{85}",
+    "\u{b}",
+    "\u{c}",
+    "\u{feff}",
+    "\u{fffd}",
+    "\u{1b}[31m",
+    "\\",
+    "\"",
+    "\\u000a",
+    "🚀",
+    "👩\u{200d}👩",
+    "data: x",
+    "id: 9\n",
+    "\n\ndata: x\nevent: end\nid: 9\n\n",
+    ":\n\n",
 ];
 
 /// As many cases as are quick without optimisation. A failure prints what is needed to write it down
