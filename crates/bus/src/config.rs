@@ -1,28 +1,54 @@
 //! How to reach Redis.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::{Builder, Config, ReconnectPolicy};
+use fred::rustls::pki_types::CertificateDer;
+use fred::rustls::pki_types::pem::PemObject;
+use fred::rustls::{ClientConfig, RootCertStore};
 use fred::types::RespVersion;
 use fred::types::config::{
-    ConnectionConfig, PerformanceConfig, ReconnectError, TcpConfig, UnresponsiveConfig,
+    ConnectionConfig, PerformanceConfig, ReconnectError, TcpConfig, TlsConnector, UnresponsiveConfig,
 };
 use serde::Deserialize;
 
 use crate::BusError;
 
 /// How to reach Redis; the topology is in the address.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
     /// `redis://[user:password@]host:port`, `redis-sentinel://host:port?node=host:port&sentinelServiceName=name`
     /// or `redis-cluster://host:port?node=host:port`; `rediss…` for TLS.
     pub url: String,
+    /// ACL user and password, where they are not to stand in the address. Empty: as the address says.
+    pub username: String,
+    /// See [`RedisConfig::username`].
+    pub password: String,
+    /// With TLS: PEM file of the authorities to trust. Empty: the system's.
+    pub ca_file: String,
     /// Connections that commands are spread over.
     pub connections: usize,
     /// How long a connection attempt, or one command, may take.
     #[serde(with = "millis")]
     pub timeout_ms: Duration,
+}
+
+impl fmt::Debug for RedisConfig {
+    /// Without passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RedisConfig");
+        shown
+            .field("url", &redacted(&self.url))
+            .field("username", &self.username)
+            .field("ca_file", &self.ca_file);
+        shown
+            .field("connections", &self.connections)
+            .field("timeout", &self.timeout_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Deliveries that may wait between the socket and the router: a burst beyond that is dropped by
@@ -32,7 +58,9 @@ const DELIVERIES: usize = 65_536;
 impl RedisConfig {
     /// A configuration with the defaults, for tests and tools.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), connections: 2, timeout_ms: Duration::from_secs(2) }
+        let (username, password, ca_file) = (String::new(), String::new(), String::new());
+        let timeout_ms = Duration::from_secs(2);
+        Self { url: url.into(), username, password, ca_file, connections: 2, timeout_ms }
     }
 
     pub(crate) fn builder(&self) -> Result<Builder, BusError> {
@@ -45,6 +73,22 @@ impl RedisConfig {
             ))
         })?;
         config.version = RespVersion::RESP3;
+        if !self.username.is_empty() {
+            config.username = Some(self.username.clone());
+        }
+        if !self.password.is_empty() {
+            config.password = Some(self.password.clone());
+        }
+        match (&mut config.tls, self.ca_file.as_str()) {
+            (_, "") => {}
+            (Some(tls), file) => *tls = trusting(file)?.into(),
+            (None, _) => {
+                let scheme = self.url.split(':').next().unwrap_or_default().replacen("redis", "rediss", 1);
+                return Err(BusError::Config(format!(
+                    "redis.ca_file is set, but redis.url does not ask for TLS: begin it with {scheme}:"
+                )));
+            }
+        }
         // A Redis that is down at start is waited for, like one that goes down later.
         config.fail_fast = false;
         let mut builder = Builder::from_config(config);
@@ -87,6 +131,26 @@ impl RedisConfig {
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = DELIVERIES);
         Ok(builder)
     }
+}
+
+/// TLS that trusts the authorities of a PEM file, and no others.
+fn trusting(file: &str) -> Result<TlsConnector, BusError> {
+    let fail = |why: &dyn fmt::Display| BusError::Config(format!("redis.ca_file {file:?}: {why}"));
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))?;
+    for certificate in certificates {
+        roots.add(certificate.map_err(|error| fail(&error))?).map_err(|error| fail(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(fail(&"holds no certificate"));
+    }
+    let provider = Arc::new(fred::rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(client.into())
 }
 
 /// The address without its password, for logs and errors.

@@ -1,5 +1,7 @@
 //! Reading streams in pages, and what a subscriber hears, against a real Redis.
 
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -11,11 +11,11 @@ use crate::fanout::Fanout;
 pub(crate) struct Arguments {
     /// Redis that the services use.
     #[arg(long, global = true, value_name = "URL", env = "RUNCAST__REDIS__URL", hide_env_values = true)]
-    #[arg(default_value = "redis://127.0.0.1:6379")]
+    #[arg(help_heading = "Where", default_value = "redis://127.0.0.1:6379")]
     pub(crate) redis: String,
     /// Fan-out that viewers connect to.
-    #[arg(long, global = true, value_name = "URL", env = "RUNCAST_FANOUT")]
-    #[arg(default_value = "http://127.0.0.1:8080")]
+    #[arg(long, global = true, value_name = "URL", env = "RUNCAST_FANOUT", hide_env_values = true)]
+    #[arg(help_heading = "Where", default_value = "http://127.0.0.1:8080")]
     pub(crate) fanout: Fanout,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,10 +35,10 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
 }
 
-/// Start everything on this machine: a Redis of its own, the fan-out, and, with --demo, agents.
+/// Start everything on this machine, with --demo also agents to watch.
 ///
-/// Ctrl-C stops it all and leaves nothing behind. No Redis that is running already is touched: this one
-/// has a free port and a temporary folder.
+/// Ctrl-C stops it all and leaves nothing behind. No Redis that is running already is touched: this
+/// starts one of its own, on a free port and with a temporary folder, and the fan-out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   runcast dev
@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn lists_are_split_and_checked() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
-        let Command::Tail(tail) = parse("runcast tail r --channels output,status --variations a,b").unwrap().command
+        let Command::Tail(tail) =
+            parse("runcast tail r --channels output,status --variations a,b").unwrap().command
         else {
             panic!("tail")
         };

@@ -141,7 +141,10 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Fanout>().unwrap().to_string(), read);
         }
-        assert_eq!("http://[::1]:9/live".parse::<Fanout>().unwrap().with_port(1).to_string(), "http://[::1]:1");
+        assert_eq!(
+            "http://[::1]:9/live".parse::<Fanout>().unwrap().with_port(1).to_string(),
+            "http://[::1]:1"
+        );
         for bad in ["", "127.0.0.1:8080", "localhost", "https://host", "ftp://host", "/path"] {
             assert!(bad.parse::<Fanout>().is_err(), "{bad:?} was taken");
         }

@@ -12,7 +12,9 @@ use anyhow::Context;
 /// If it is in neither place.
 pub(crate) fn own(name: &str) -> anyhow::Result<PathBuf> {
     beside(name).or_else(|| on_path(name.as_ref())).with_context(|| {
-        format!("{name} is neither beside this program nor on the PATH; build it with `cargo build --workspace`")
+        format!(
+            "{name} is neither beside this program nor on the PATH; build it with `cargo build --workspace`"
+        )
     })
 }
 

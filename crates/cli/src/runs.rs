@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future::ready;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -9,7 +10,9 @@ use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use runcast_bus::{Bus, BusError, EntryId, RedisConfig};
-use runcast_protocol::{Batch, Channel, Lane, Message, RunId, Sequence, State, Status, VariationId, Writer, timestamp};
+use runcast_protocol::{
+    Batch, Channel, Lane, Message, RunId, Sequence, State, Status, VariationId, Writer, timestamp,
+};
 use serde::{Serialize, Serializer};
 
 use crate::arguments::{Format, RunsOptions};
@@ -36,12 +39,8 @@ struct Run {
 pub(crate) async fn run(options: RunsOptions, redis: &str) -> anyhow::Result<ExitCode> {
     let bus = Bus::connect(&RedisConfig::new(redis))?;
     let ids = bus.runs().await.context("`runcast doctor` tells more")?;
-    let mut runs: Vec<Run> = stream::iter(ids)
-        .map(|run| look_at(&bus, run))
-        .buffer_unordered(AT_ONCE)
-        .try_filter_map(async |run| Ok(run))
-        .try_collect()
-        .await?;
+    let looks = stream::iter(ids).map(|run| look_at(&bus, run)).buffer_unordered(AT_ONCE);
+    let mut runs: Vec<Run> = looks.try_filter_map(|run| ready(Ok(run))).try_collect().await?;
     runs.sort_by(|a, b| b.last_activity.cmp(&a.last_activity).then_with(|| a.run_id.cmp(&b.run_id)));
     let text = match options.output {
         Format::Json => serde_json::to_string_pretty(&runs)? + "\n",
@@ -92,7 +91,9 @@ async fn statuses(bus: &Bus, run: &RunId) -> Result<Vec<Message>, BusError> {
     loop {
         let page = bus.read(run, &stream, after, 256).await?;
         let batches = page.batches.into_iter().filter_map(|payload| Batch::parse(payload).ok());
-        messages.extend(batches.flat_map(|batch| batch.entries).filter_map(|entry| Message::parse(&entry.line).ok()));
+        messages.extend(
+            batches.flat_map(|batch| batch.entries).filter_map(|entry| Message::parse(&entry.line).ok()),
+        );
         if page.is_last {
             return Ok(messages);
         }
@@ -101,7 +102,12 @@ async fn statuses(bus: &Bus, run: &RunId) -> Result<Vec<Message>, BusError> {
 }
 
 /// When the last message of a lane with a stream of its own was said.
-async fn last_said(bus: &Bus, run: &RunId, lane: &Lane, last: Sequence) -> Result<Option<Timestamp>, BusError> {
+async fn last_said(
+    bus: &Bus,
+    run: &RunId,
+    lane: &Lane,
+    last: Sequence,
+) -> Result<Option<Timestamp>, BusError> {
     let page = bus.read(run, lane, EntryId::after(last.previous()), 1).await?;
     let batch = page.batches.into_iter().next().and_then(|payload| Batch::parse(payload).ok());
     let message = batch.and_then(|batch| Message::parse(&batch.entries.last()?.line).ok());
@@ -117,7 +123,8 @@ fn table(runs: &[Run], now: Timestamp) -> String {
         return "No runs. `runcast dev --demo` starts one.\n".to_owned();
     }
     let width = runs.iter().map(|run| run.run_id.as_str().len()).max().unwrap_or(0).max("RUN".len());
-    let mut text = format!("{:width$}  {:9}  {:>10}  {:>10}  LAST ACTIVITY\n", "RUN", "STATE", "VARIATIONS", "MESSAGES");
+    let mut text =
+        format!("{:width$}  {:9}  {:>10}  {:>10}  LAST ACTIVITY\n", "RUN", "STATE", "VARIATIONS", "MESSAGES");
     for run in runs {
         let ago = run.last_activity.map_or_else(|| "-".to_owned(), |time| ago(time, now));
         let (id, state, variations) = (run.run_id.as_str(), run.state.as_str(), run.variations.len());

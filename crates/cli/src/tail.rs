@@ -4,7 +4,7 @@ mod follow;
 mod note;
 mod screen;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -27,7 +27,23 @@ use crate::tail::screen::{Piece, Screen, Terminal};
 #[derive(Debug, Deserialize)]
 struct RunInfo {
     state: State,
-    variations: std::collections::BTreeMap<VariationId, serde::de::IgnoredAny>,
+    variations: BTreeMap<VariationId, VariationInfo>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VariationInfo {
+    state: Option<State>,
+}
+
+impl RunInfo {
+    /// The state of the run, or of those of its variations that were chosen.
+    fn state_of(&self, chosen: &[VariationId]) -> State {
+        if chosen.is_empty() {
+            return self.state;
+        }
+        let state = |variation| self.variations.get(variation).and_then(|info| info.state);
+        State::of_run(chosen.iter().map(|variation| state(variation).unwrap_or(State::Lost)))
+    }
 }
 
 /// Runs the command.
@@ -73,7 +89,10 @@ pub(crate) async fn run(options: TailOptions, fanout: Fanout) -> anyhow::Result<
                 None
             }
             // Everything was seen, but the connection was cut before the end could be told.
-            Step::Over => Some(run_info(&fanout, &options.run).await?.map_or(State::Lost, |info| info.state)),
+            Step::Over => {
+                let info = run_info(&fanout, &options.run).await?;
+                Some(info.map_or(State::Lost, |info| info.state_of(&options.variations)))
+            }
         };
         if let Some(state) = ended {
             tail.screen.finish();
@@ -206,5 +225,25 @@ impl Tail {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_that_of_the_chosen_variations() {
+        let info: RunInfo = serde_json::from_str(
+            r#"{"run_id":"r","state":"failed","cursor":"a:1","variations":{
+                "a":{"state":"succeeded","positions":{}},"b":{"state":"failed"},"c":{"state":null}}}"#,
+        )
+        .unwrap();
+        for (chosen, state) in
+            [("", State::Failed), ("a", State::Succeeded), ("a,b", State::Failed), ("a,c", State::Lost)]
+        {
+            let chosen: Vec<_> = chosen.split(',').filter_map(|name| VariationId::new(name).ok()).collect();
+            assert_eq!(info.state_of(&chosen), state, "{chosen:?}");
+        }
     }
 }

@@ -200,8 +200,13 @@ pub struct MessageHead<'a> {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: MessageType,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "given")]
     writer: Option<Cow<'a, str>>,
+}
+
+/// Reads a field that is there. Null is not a name, although `Option` alone would take it for none.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+    Cow::deserialize(deserializer).map(Some)
 }
 
 impl<'a> MessageHead<'a> {

@@ -177,6 +177,7 @@ fn fields_of_the_wrong_type_are_refused() {
         ("variation_id", "null"),
         ("variation_id", "[\"var-1\"]"),
         ("writer", "1"),
+        ("writer", "null"),
     ];
     for (name, value) in wrong {
         let line = line(&[(name, value)]);

@@ -14,6 +14,7 @@ mod redis;
 mod resp;
 mod sentinel;
 mod services;
+mod tls;
 mod viewer;
 mod wait;
 
@@ -26,5 +27,6 @@ pub use redis::{Redis, RedisBuilder};
 pub use resp::{Reply, command};
 pub use sentinel::Sentinel;
 pub use services::{Fanout, Sidecar};
+pub use tls::Authority;
 pub use viewer::{SeenEvent, Viewer};
 pub use wait::eventually;

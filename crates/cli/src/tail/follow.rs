@@ -51,7 +51,16 @@ pub(crate) enum Step {
 impl Follow {
     pub(crate) fn new(fanout: Fanout, path: String) -> Self {
         let (connection, events) = (None, VecDeque::new());
-        Self { fanout, path, last_event_id: String::new(), retry: RETRY, failures: 0, wait: None, connection, events }
+        Self {
+            fanout,
+            path,
+            last_event_id: String::new(),
+            retry: RETRY,
+            failures: 0,
+            wait: None,
+            connection,
+            events,
+        }
     }
 
     /// What happens next.
@@ -152,7 +161,8 @@ mod tests {
 
     #[test]
     fn delays_double_within_bounds_and_never_undercut_the_server() {
-        let seconds = |retry, failures, chance| delay(Duration::from_secs(retry), failures, chance).as_secs_f64();
+        let seconds =
+            |retry, failures, chance| delay(Duration::from_secs(retry), failures, chance).as_secs_f64();
         assert_eq!(seconds(2, 0, 0.0), 2.0);
         assert_eq!(seconds(2, 0, 1.0), 3.0);
         assert_eq!(seconds(2, 2, 0.0), 8.0);

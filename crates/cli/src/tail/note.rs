@@ -16,7 +16,11 @@ pub(crate) fn message(message: &Message) -> String {
         _ => None,
     };
     let text = text.unwrap_or_else(|| {
-        format!("{}: {}", message.kind.channel(), message.content.to_text().unwrap_or(message.content.as_str().into()))
+        format!(
+            "{}: {}",
+            message.kind.channel(),
+            message.content.to_text().unwrap_or(message.content.as_str().into())
+        )
     });
     one_line(&text)
 }
@@ -82,8 +86,7 @@ pub(crate) fn end(end: &End) -> String {
 
 /// What agents log must not steer the terminal.
 fn one_line(text: &str) -> String {
-    let mut line: String =
-        text.chars().take(MAX_LEN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text.chars().take(MAX_LEN).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() < text.len() {
         line.push('…');
     }
@@ -104,7 +107,11 @@ mod tests {
     #[test]
     fn messages_are_one_readable_line() {
         for (kind, content, line) in [
-            ("log", r#"{"level":"WARN","message":"slow","ms":12,"at":"x"}"#, "10:30:00 warn  slow at=x ms=12"),
+            (
+                "log",
+                r#"{"level":"WARN","message":"slow","ms":12,"at":"x"}"#,
+                "10:30:00 warn  slow at=x ms=12",
+            ),
             ("log", r#"{"message":"plain\n\u001b[31mtext"}"#, "10:30:00 plain  [31mtext"),
             ("log", "7", "logs: 7"),
             ("status", r#"{"state":"failed","exit_code":3,"reason":"why"}"#, "failed, exit code 3: why"),

@@ -281,7 +281,11 @@ mod tests {
         screen.expect(2);
         let begun = Instant::now();
         for step in 0..=PATIENCE.as_millis() / 50 {
-            screen.words(&variation("a"), "x yy", begun + Duration::from_millis(50) * u32::try_from(step).unwrap());
+            screen.words(
+                &variation("a"),
+                "x yy",
+                begun + Duration::from_millis(50) * u32::try_from(step).unwrap(),
+            );
         }
         let shown = words(&mut screen);
         assert!(shown.starts_with("a | x yyx") && shown.ends_with("yyx "), "{shown}");
