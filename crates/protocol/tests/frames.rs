@@ -192,6 +192,12 @@ fn no_event_is_called_error_or_message() {
 }
 
 #[test]
+fn an_id_with_nul_is_not_written_at_all() {
+    // The parser would ignore it, and so hide that it was sent.
+    assert_eq!(frame("var-1:1\0", EventName::End, b"{}"), b"event: end\ndata: {}\n\n");
+}
+
+#[test]
 fn an_attempt_to_smuggle_an_event_stays_data() {
     for attempt in [
         "\n\ndata: x\nevent: end\nid: 9",

@@ -201,8 +201,15 @@ fn fields_of_the_wrong_type_are_refused() {
 
 #[test]
 fn a_message_is_an_object_and_nothing_else() {
-    let texts =
-        [r#"["var-1",1,"output",null]"#, r#" ["var-1",1,"output",null] "#, "null", "1", "{}", "\"x\"", "{"];
+    let texts = [
+        r#"["var-1",1,"output","var-1"]"#,
+        r#" ["var-1",1,"output","var-1"] "#,
+        "null",
+        "1",
+        "{}",
+        "\"x\"",
+        "{",
+    ];
     for text in texts {
         assert!(MessageHead::parse(text.as_bytes()).is_err(), "{text} was taken as a head");
         assert!(parse(text).is_err(), "{text} was taken as a batch");

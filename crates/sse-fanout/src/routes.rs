@@ -68,6 +68,7 @@ impl Routes {
         }
     }
 
+    #[tracing::instrument(name = "GET /v1/runs/{run_id}", skip(self))]
     async fn run(&self, run: &RunId) -> Response<Body> {
         match run_info(self.viewers.hub.bus(), run).await {
             Ok(Some(info)) => with_header(json(StatusCode::OK, &info), CACHE_CONTROL, "no-store"),
@@ -87,6 +88,7 @@ impl Routes {
     /// Begins a stream. A viewer who has seen everything of a run that is over gets 204, which is
     /// what makes EventSource stop. An EventSource also stops for good at any error status, so a
     /// Redis that is away is waited for with the stream already begun.
+    #[tracing::instrument(name = "GET /v1/runs/{run_id}/events", skip_all, fields(run = %request.run))]
     async fn events(&self, request: EventsRequest) -> Response<Body> {
         let opening = self.viewers.hub.open(&request.run, &request.selection);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();

@@ -90,9 +90,10 @@ fn check(kind: MessageType, content: &Json) -> Result<(), Refusal> {
         MessageType::Control | MessageType::Ack => {
             Err(Refusal::bad("control and ack messages are not taken yet"))
         }
-        MessageType::Output if !content.is_string() => {
-            Err(Refusal::bad("the `content` of output must be a string; use log or metric for other values"))
-        }
+        // Half a surrogate pair is a JSON string, but no text.
+        MessageType::Output if content.to_text().is_none() => Err(Refusal::bad(
+            "the `content` of output must be a string of Unicode text; use log or metric for other values",
+        )),
         MessageType::Status if content.read::<Standing>().is_ok_and(|status| status.state.is_terminal()) => {
             Err(Refusal::bad("a terminal status is given with POST /v1/finish"))
         }
@@ -159,6 +160,7 @@ mod tests {
             (r#"{"type":"log"}"#, "`content` is missing"),
             (r#"{"type":"loud","content":1}"#, "expected output, log"),
             (r#"{"type":"output","content":1}"#, "must be a string"),
+            (r#"{"type":"output","content":"\ud800"}"#, "Unicode"),
             (r#"{"type":"control","content":1}"#, "not taken yet"),
             (r#"{"type":"log","content":1,"metadata":[]}"#, "must be an object"),
             (r#"{"type":"log","content":1,"content":2}"#, "given twice"),
