@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-clients fmt lint unit integration latency fuzz deny tools clean bins
+.PHONY: help build demo test test-clients fmt lint unit integration latency chaos fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,12 @@ test-clients: tools bins ## Real SSE clients (npm, Python) read a run with recon
 
 latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words
 	cargo run -p runcast-testkit --example latency
+
+# What `make chaos` is told, e.g. CHAOS="--topology cluster --seconds 300 --seed 7"; see --help.
+CHAOS ?= --topology sentinel
+
+chaos: tools bins ## Breaks things under real load and checks that nobody misses a word
+	target/debug/chaos $(CHAOS)
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	@command -v cargo-fuzz >/dev/null || { \

@@ -1,6 +1,7 @@
 //! The connection to Redis that commands go through.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
 
 use fred::clients::{Client, Pool};
 use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
@@ -11,26 +12,38 @@ use fred::types::scripts::Script;
 use futures_util::StreamExt;
 use runcast_protocol::{RunId, keys};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::redacted;
 use crate::sentinel;
 use crate::{BusError, RedisConfig};
 
+/// A client that lost Redis for so long is made anew where there are sentinels: what it knows of
+/// them may be out of date, see [`Shared::make_anew`].
+const LOST: Duration = Duration::from_secs(4);
+
 /// Commands to Redis over a few connections that mend themselves. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bus {
     shared: Arc<Shared>,
+    // Owned so that nothing outlives the last clone.
+    _tasks: Arc<Vec<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     config: RedisConfig,
-    pool: Pool,
+    clients: RwLock<Clients>,
     append: Script,
     read: Script,
-    sharded: bool,
-    // Owned so that nothing outlives the last clone.
+    topology: ServerConfig,
+}
+
+/// The connections that commands are spread over.
+#[derive(Debug)]
+struct Clients {
+    pool: Pool,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -41,28 +54,27 @@ impl Bus {
     /// # Errors
     /// [`BusError::Config`] if the address cannot be used.
     pub fn connect(config: &RedisConfig) -> Result<Self, BusError> {
-        let pool = config.builder()?.build_pool(config.connections.max(1))?;
-        let mut tasks = Vec::new();
-        for client in pool.clients() {
-            let connection = client.connect();
-            tasks.push(AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))));
-            tasks.push(AbortOnDropHandle::new(tokio::spawn(log_errors(client.clone()))));
-        }
-        let clients = pool.clone();
-        let reconnect = move || {
-            for client in clients.clients().iter().filter(|client| client.is_connected()) {
-                let client = client.clone();
-                // Only asks the connection's task; a client that is not connected asks the sentinels anyway.
-                tokio::spawn(async move { client.force_reconnection().await });
-            }
-        };
-        tasks.extend(sentinel::watch(&config.builder()?, reconnect)?);
-        let sharded = matches!(client_config(&pool).server, ServerConfig::Clustered { .. });
+        let clients = Clients::connect(config)?;
         tracing::debug!(url = redacted(&config.url), connections = config.connections, "connecting to redis");
-        let append = Script::from_lua(include_str!("lua/append.lua"));
-        let read = Script::from_lua(include_str!("lua/read.lua"));
-        let shared = Shared { config: config.clone(), pool, append, read, sharded, _tasks: tasks };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            topology: clients.pool.next().client_config().server,
+            clients: RwLock::new(clients),
+            append: Script::from_lua(include_str!("lua/append.lua")),
+            read: Script::from_lua(include_str!("lua/read.lua")),
+        });
+        let mut tasks = Vec::new();
+        if shared.has_sentinels() {
+            let watched = Arc::downgrade(&shared);
+            let reconnect = move || {
+                if let Some(shared) = watched.upgrade() {
+                    shared.reconnect();
+                }
+            };
+            tasks = sentinel::watch(&config.builder()?, reconnect)?;
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(keep_finding(Arc::downgrade(&shared)))));
+        }
+        Ok(Self { shared, _tasks: Arc::new(tasks) })
     }
 
     /// Asks Redis for a sign of life.
@@ -82,7 +94,7 @@ impl Bus {
         let mut runs = Vec::new();
         let pattern = keys::lanes_pattern();
         let client = self.client();
-        let mut keys: futures_util::stream::BoxStream<'_, _> = if self.shared.sharded {
+        let mut keys: futures_util::stream::BoxStream<'_, _> = if self.is_sharded() {
             client.scan_cluster_buffered(pattern, Some(1000), Some(ScanType::Hash)).boxed()
         } else {
             client.scan_buffered(pattern, Some(1000), Some(ScanType::Hash)).boxed()
@@ -95,29 +107,22 @@ impl Bus {
         Ok(runs)
     }
 
-    /// What `INFO` says of the server: its version, e.g. `7.0.15`.
-    ///
-    /// # Errors
-    /// [`BusError`] if Redis cannot be asked.
-    pub async fn server_version(&self) -> Result<String, BusError> {
-        let info: String = self.client().info(None).await?;
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-        version
-            .map(|version| version.trim().to_owned())
-            .ok_or_else(|| BusError::Reply("INFO without a version".into()))
-    }
-
     pub(crate) fn config(&self) -> &RedisConfig {
         &self.shared.config
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        self.shared.pool.next()
+    pub(crate) fn client(&self) -> Client {
+        self.shared.read().pool.next().clone()
     }
 
     /// Whether pub/sub is sharded, as in Cluster mode.
     pub(crate) fn is_sharded(&self) -> bool {
-        self.shared.sharded
+        matches!(self.shared.topology, ServerConfig::Clustered { .. })
+    }
+
+    /// Whether the primary is found by asking sentinels.
+    pub(crate) fn has_sentinels(&self) -> bool {
+        self.shared.has_sentinels()
     }
 
     pub(crate) async fn append_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
@@ -142,15 +147,78 @@ impl Bus {
     }
 }
 
-fn client_config(pool: &Pool) -> fred::types::config::Config {
-    pool.next().client_config()
+impl Shared {
+    // A panic while holding the lock leaves a pool that works.
+    fn read(&self) -> RwLockReadGuard<'_, Clients> {
+        self.clients.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_sentinels(&self) -> bool {
+        matches!(self.topology, ServerConfig::Sentinel { .. })
+    }
+
+    fn is_connected(&self) -> bool {
+        self.read().pool.clients().iter().all(ClientLike::is_connected)
+    }
+
+    /// Has every connection ask again where the primary is.
+    fn reconnect(&self) {
+        for client in self.read().pool.clients() {
+            if client.is_connected() {
+                let client = client.clone();
+                // Only tells the connection's task; one that is not connected asks anyway.
+                tokio::spawn(async move { client.force_reconnection().await });
+            }
+        }
+    }
+
+    /// Begins anew with the sentinels of the configuration. The client library replaces them by what
+    /// a sentinel says of its fellows, which leaves out the one that was asked: once the others are
+    /// gone, it would never ask that one again.
+    fn make_anew(&self) {
+        tracing::warn!("redis could not be found for a while; asking all the configured sentinels again");
+        match Clients::connect(&self.config) {
+            Ok(clients) => *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients,
+            Err(error) => tracing::error!(%error, "could not make the connections anew"),
+        }
+    }
 }
 
-/// The client library's connection task should never end; if it does, it is started again.
+impl Clients {
+    fn connect(config: &RedisConfig) -> Result<Self, BusError> {
+        let pool = config.builder()?.build_pool(config.connections.max(1))?;
+        let mut tasks = Vec::new();
+        for client in pool.clients() {
+            let connection = client.connect();
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))));
+            tasks.push(AbortOnDropHandle::new(tokio::spawn(log_errors(client.clone()))));
+        }
+        Ok(Self { pool, _tasks: tasks })
+    }
+}
+
+/// Makes the connections anew when they were lost for too long.
+async fn keep_finding(shared: Weak<Shared>) {
+    let mut lost_since = None;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.is_connected() {
+            lost_since = None;
+        } else if lost_since.get_or_insert_with(Instant::now).elapsed() >= LOST {
+            shared.make_anew();
+            lost_since = None;
+        }
+    }
+}
+
+/// The client library's connection task should never end; if it does, it is started again. Ends with
+/// this task: nobody else would stop it.
 pub(crate) async fn supervise<C: ClientLike>(
     client: C,
-    mut connection: JoinHandle<Result<(), fred::error::Error>>,
+    connection: JoinHandle<Result<(), fred::error::Error>>,
 ) {
+    let mut connection = AbortOnDropHandle::new(connection);
     loop {
         match (&mut connection).await {
             Ok(Ok(())) => tracing::warn!("connection task to redis ended; starting it again"),
@@ -158,8 +226,8 @@ pub(crate) async fn supervise<C: ClientLike>(
             Err(error) if error.is_cancelled() => return,
             Err(error) => tracing::error!(%error, "connection task to redis panicked; starting it again"),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        connection = client.connect();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        connection = AbortOnDropHandle::new(client.connect());
     }
 }
 

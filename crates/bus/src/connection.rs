@@ -104,6 +104,11 @@ impl Connection {
         }
     }
 
+    /// Whether it has had no connection for a while.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.client.is_connected() && self.heard.silence() >= SILENCE
+    }
+
     /// Notices a subscription that is dead although its connection looks healthy.
     pub(crate) async fn check(&self, bus: &Bus) {
         let silence = self.heard.silence();

@@ -176,8 +176,18 @@ impl Keeper {
             self.settle().await;
             self.wanted.read().tell_missed();
         }
-        for connection in self.connections.values() {
+        let mut lost = Vec::new();
+        for (node, connection) in &self.connections {
             connection.check(&self.bus).await;
+            if self.bus.has_sentinels() && connection.is_lost() {
+                lost.push(node.clone());
+            }
+        }
+        for node in lost {
+            // As for commands: the client library may have forgotten the one sentinel that is left.
+            if let Err(error) = self.connect(node) {
+                tracing::error!(%error, "could not make the subscriber connection anew");
+            }
         }
     }
 

@@ -122,3 +122,20 @@ async fn a_slot_that_moves_takes_its_subscriptions_along() {
         party.append_until_heard().await;
     }
 }
+
+#[tokio::test]
+async fn any_one_sentinel_is_enough_to_find_the_primary() {
+    for survivor in 0..3 {
+        let mut sentinel = Sentinel::start().await;
+        let mut party = Party::join(&sentinel.url(), "run-1").await;
+        party.append_until_heard().await;
+        for index in (0..3).filter(|index| *index != survivor) {
+            sentinel.kill_sentinel(index);
+        }
+        let primary = sentinel.primary_index().await.unwrap();
+        for kind in ["normal", "pubsub"] {
+            sentinel.nodes[primary].command(&["CLIENT", "KILL", "TYPE", kind]).await.unwrap();
+        }
+        party.append_until_heard().await;
+    }
+}

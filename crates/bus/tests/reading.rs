@@ -157,5 +157,5 @@ async fn a_server_tells_about_itself() {
     let bus = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
     let info = bus.server_info().await.unwrap();
     assert_eq!(info["tcp_port"], redis.port().to_string());
-    assert_eq!(info["redis_version"], bus.server_version().await.unwrap());
+    assert!(info["redis_version"].split('.').count() >= 3, "{info:?}");
 }

@@ -83,6 +83,8 @@ async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
                 ended => return Err(ended.into_error().await),
             }
         }
+        // Before anybody is asked to press it.
+        keyboard.forget();
         banner::done(&run, keyboard.is_there());
         tokio::select! {
             () = keyboard.enter() => {}

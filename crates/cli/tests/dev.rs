@@ -6,15 +6,19 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use runcast_testkit::{Process, binary, eventually, free_port, http_get};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Dev {
     process: Process,
+    /// Where its folder is, apart from those of tests beside this one.
+    temporary: Arc<TempDir>,
     stdout: BufReader<ChildStdout>,
     said: String,
 }
@@ -22,15 +26,19 @@ struct Dev {
 impl Dev {
     /// Starts it with these arguments, and waits until it has said where everything is.
     fn start(arguments: &[&str]) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), arguments)
+    }
+
+    fn start_in(temporary: Arc<TempDir>, arguments: &[&str]) -> Self {
         // These are what it starts.
         let _ = (binary("runcast-fanout"), binary("runcast-sidecar"), binary("sample-agent"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_runcast"));
         command.arg("dev").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         // What is meant for one service must not confuse another.
-        command.env("RUNCAST__RUN__ID", "not-this-one");
+        command.env("RUNCAST__RUN__ID", "not-this-one").env("TMPDIR", temporary.path());
         let mut process = Process::start("runcast dev", command);
         let stdout = BufReader::new(process.child().stdout.take().unwrap());
-        let mut dev = Self { process, stdout, said: String::new() };
+        let mut dev = Self { process, temporary, stdout, said: String::new() };
         dev.hear("Ctrl-C");
         dev
     }
@@ -130,7 +138,7 @@ async fn kill_9_leaves_no_process_behind_and_the_next_start_tidies_up() {
     dev.process.kill9();
     until_gone(&family).await;
     assert!(folder.exists(), "nobody was left to remove it");
-    let _next = Dev::start(&["--port", "0"]);
+    let _next = Dev::start_in(dev.temporary.clone(), &["--port", "0"]);
     assert!(!folder.exists());
 }
 
@@ -148,7 +156,7 @@ async fn a_service_that_dies_ends_it_with_the_reason() {
             .then_some(())
     })
     .await;
-    std::fs::remove_dir_all(dev.folder()).unwrap();
+    assert!(dev.folder().join("redis.log").exists(), "the logs are kept for whoever wants to know why");
 }
 
 #[tokio::test]

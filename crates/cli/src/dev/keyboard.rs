@@ -30,13 +30,19 @@ impl Keyboard {
         self.0.is_some()
     }
 
-    /// Waits until Enter is pressed from now on; for ever if nobody can.
-    pub(crate) async fn enter(&mut self) {
+    /// Forgets what was pressed up to now.
+    pub(crate) fn forget(&mut self) {
         if let Some(presses) = &mut self.0 {
             while presses.try_recv().is_ok() {}
-            if presses.recv().await.is_some() {
-                return;
-            }
+        }
+    }
+
+    /// Waits until Enter is pressed; for ever if nobody can.
+    pub(crate) async fn enter(&mut self) {
+        if let Some(presses) = &mut self.0
+            && presses.recv().await.is_some()
+        {
+            return;
         }
         std::future::pending::<()>().await;
     }
