@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use runcast_bus::{Append, Appended, Bus, Inbox, Incoming, Limits, RedisConfig, Subscriber};
 use runcast_protocol::{Lane, RunId, Sequence, keys};
-use runcast_testkit::{Cluster, Sentinel, command, eventually};
+use runcast_testkit::{Cluster, Cut, Redis, Sentinel, eventually};
 
 const LIMITS: Limits = Limits { ttl: Duration::from_secs(60), entries: 1000 };
 const SOON: Duration = Duration::from_secs(30);
@@ -31,28 +31,38 @@ impl Party {
         Self { bus, inbox, run, lane, _subscriber: subscriber, last: 0 }
     }
 
-    /// Appends one batch, as often as it takes. What it holds does not matter to the script.
+    /// Appends one batch, as often as it takes; or learns that Redis lost a tail, and goes back to
+    /// where it stands. What the batch holds does not matter to the script.
     async fn append(&mut self) {
         let number = self.last + 1;
         let sequence = Sequence::new(number).unwrap();
         let (run, lane, batch) =
             (self.run.clone(), self.lane.clone(), Bytes::from(format!("batch {number}")));
         let append = Append { run, lane, epoch: 1, first: sequence, last: sequence, batch, rebase: false };
-        eventually("an append succeeds", SOON, async || {
+        let stands = eventually("an append is answered", SOON, async || {
             match self.bus.append(append.clone(), LIMITS).await {
-                Ok(Appended::Done { last, .. }) => {
-                    assert_eq!(last, sequence);
-                    Some(())
-                }
-                Ok(other) => panic!("{other:?}"),
+                Ok(Appended::Done { last, .. } | Appended::Rewind { last }) => Some(last),
+                Ok(fenced) => panic!("{fenced:?}"),
                 Err(error) => {
                     assert!(error.is_transient(), "{error}");
                     None
                 }
             }
-        })
-        .await;
-        self.last = number;
+        });
+        self.last = stands.await.get();
+    }
+
+    /// Appends until this server has it: one that was just demoted may still take a few.
+    async fn append_until_known(&mut self, server: &Redis) {
+        let begun = std::time::Instant::now();
+        loop {
+            assert!(begun.elapsed() < SOON, "it goes elsewhere");
+            self.append_until_heard().await;
+            let known = server.command(&["HGET", "run:{run-1}:lanes", "output/var-1"]).await.unwrap().text();
+            if known == format!("{} 1", self.last) {
+                return;
+            }
+        }
     }
 
     /// Appends until a batch is heard again on the fast path.
@@ -84,7 +94,7 @@ async fn a_sentinel_failover_is_followed() {
     assert!(fence.confirmed && fence.lanes[&party.lane].get() == party.last, "{fence:?}");
     let old = sentinel.primary_index().await.unwrap();
     sentinel.nodes[old].kill9();
-    sentinel.until_promoted(sentinel.nodes[old].port()).await;
+    sentinel.until_promoted(old).await;
     party.append_until_heard().await;
 }
 
@@ -95,11 +105,9 @@ async fn a_demoted_primary_gets_no_more_writes() {
     party.append_until_heard().await;
     let old = sentinel.primary_index().await.unwrap();
     sentinel.nodes[old].freeze();
-    let new = sentinel.until_promoted(sentinel.nodes[old].port()).await;
+    let new = sentinel.until_promoted(old).await;
     sentinel.nodes[old].thaw();
-    party.append_until_heard().await;
-    let known = command(new, &["HGET", "run:{run-1}:lanes", "output/var-1"]).await.unwrap().text();
-    assert_eq!(known, format!("{} 1", party.last));
+    party.append_until_known(&sentinel.nodes[new]).await;
 }
 
 #[tokio::test]
@@ -138,4 +146,19 @@ async fn any_one_sentinel_is_enough_to_find_the_primary() {
         }
         party.append_until_heard().await;
     }
+}
+
+#[tokio::test]
+async fn a_primary_cut_off_from_its_fellows_is_left_for_the_new_one() {
+    let sentinel = Sentinel::start_proxied().await;
+    let mut party = Party::join(&sentinel.url(), "run-1").await;
+    party.append_until_heard().await;
+    let old = sentinel.primary_index().await.unwrap();
+    // Clients still reach it: they must not go on writing where nobody replicates.
+    sentinel.proxies[old].cut(Cut { fellows: true, ..Cut::default() });
+    let new = sentinel.until_promoted(old).await;
+    party.append_until_known(&sentinel.nodes[new]).await;
+    sentinel.proxies[old].cut(Cut::default());
+    sentinel.until_replicated().await;
+    party.append_until_heard().await;
 }

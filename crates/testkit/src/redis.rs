@@ -28,9 +28,17 @@ pub struct Redis {
 pub struct RedisBuilder {
     arguments: Vec<String>,
     program: Option<PathBuf>,
+    port: Option<u16>,
 }
 
 impl RedisBuilder {
+    /// On this port, and no other.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// Adds a configuration directive, e.g. `("appendonly", "yes")`.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -57,12 +65,13 @@ impl RedisBuilder {
     /// If it does not come up on any port.
     pub async fn start(self) -> Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut redis = Redis { builder: self, port: free_port(), folder, process: None };
+        let port = self.port.unwrap_or_else(free_port);
+        let mut redis = Redis { builder: self, port, folder, process: None };
         for _ in 0..10 {
             if redis.try_start().await {
                 return redis;
             }
-            redis.port = free_port();
+            redis.port = redis.builder.port.unwrap_or_else(free_port);
         }
         panic!("redis-server does not start:\n{}", redis.log());
     }

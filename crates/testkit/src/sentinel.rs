@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
+use crate::proxy::Proxy;
 use crate::redis::{Redis, program};
 use crate::resp::command;
 use crate::wait::eventually;
@@ -18,6 +19,8 @@ const NAME: &str = "runcast";
 pub struct Sentinel {
     /// The servers, dead or alive.
     pub nodes: Vec<Redis>,
+    /// The network before each of them; none if it is not to be cut.
+    pub proxies: Vec<Proxy>,
     /// The sentinels' ports.
     ports: Vec<u16>,
     sentinels: Vec<Option<Process>>,
@@ -27,14 +30,33 @@ pub struct Sentinel {
 impl Sentinel {
     /// Starts all, and waits until the sentinels agree and the replicas are in step.
     pub async fn start() -> Self {
-        let mut nodes = vec![node(None).await];
-        for _ in 0..2 {
-            nodes.push(node(Some(nodes[0].port())).await);
+        Self::start_in(false).await
+    }
+
+    /// The same, in a network that can be cut.
+    pub async fn start_proxied() -> Self {
+        Self::start_in(true).await
+    }
+
+    async fn start_in(network: bool) -> Self {
+        let (mut nodes, mut proxies) = (Vec::new(), Vec::new());
+        let mut primary = None;
+        for _ in 0..3 {
+            // The address that a server is known by must stand before it starts.
+            let port = free_port();
+            let mut address = port;
+            if network {
+                let proxy = Proxy::start(port).await;
+                address = proxy.port();
+                proxies.push(proxy);
+            }
+            nodes.push(node(port, address, primary).await);
+            primary.get_or_insert(address);
         }
+        let primary = primary.expect("three nodes");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = vec![free_port(), free_port(), free_port()];
-        let mut sentinel = Self { nodes, ports, sentinels: vec![None, None, None], folder };
-        let primary = sentinel.nodes[0].port();
+        let mut sentinel = Self { nodes, proxies, ports, sentinels: vec![None, None, None], folder };
         for (index, port) in sentinel.ports.clone().into_iter().enumerate() {
             let config = format!(
                 "port {port}\nbind 127.0.0.1\ndir {dir}\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
@@ -78,16 +100,22 @@ impl Sentinel {
 
     /// Which of the nodes is the primary.
     pub async fn primary_index(&self) -> Option<usize> {
-        let port = self.primary().await?;
-        self.nodes.iter().position(|node| node.port() == port)
+        let address = self.primary().await?;
+        (0..self.nodes.len()).find(|index| self.address(*index) == address)
     }
 
-    /// Waits until the sentinels name another primary than `old`, and that takes writes.
-    pub async fn until_promoted(&self, old: u16) -> u16 {
+    /// The port by which the sentinels know a node.
+    pub fn address(&self, index: usize) -> u16 {
+        self.proxies.get(index).map_or_else(|| self.nodes[index].port(), Proxy::port)
+    }
+
+    /// Waits until the sentinels name another primary than the node `old`, and that takes writes;
+    /// which it is.
+    pub async fn until_promoted(&self, old: usize) -> usize {
         eventually("another primary was promoted", Duration::from_secs(60), async || {
-            let port = self.primary().await.filter(|port| *port != old)?;
-            let role = command(port, &["ROLE"]).await.ok()?;
-            (role.items().first()?.text() == "master").then_some(port)
+            let index = self.primary_index().await.filter(|index| *index != old)?;
+            let role = self.nodes[index].command(&["ROLE"]).await.ok()?;
+            (role.items().first()?.text() == "master").then_some(index)
         })
         .await
     }
@@ -95,7 +123,8 @@ impl Sentinel {
     /// Waits until the primary has two replicas that are in step.
     pub async fn until_replicated(&self) {
         eventually("two replicas are in step", Duration::from_secs(60), async || {
-            let info = command(self.primary().await?, &["INFO", "replication"]).await.ok()?.text();
+            let primary = &self.nodes[self.primary_index().await?];
+            let info = primary.command(&["INFO", "replication"]).await.ok()?.text();
             (info.matches("state=online").count() == 2).then_some(())
         })
         .await;
@@ -124,8 +153,11 @@ impl Sentinel {
     }
 }
 
-async fn node(primary: Option<u16>) -> Redis {
+async fn node(port: u16, address: u16, primary: Option<u16>) -> Redis {
     let mut builder = Redis::builder()
+        .port(port)
+        .set("replica-announce-ip", "127.0.0.1")
+        .set("replica-announce-port", &address.to_string())
         .set("appendonly", "yes")
         .set("min-replicas-to-write", "1")
         .set("min-replicas-max-lag", "2")

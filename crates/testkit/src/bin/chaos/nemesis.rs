@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
-use runcast_testkit::Fanout;
+use runcast_testkit::{Cut, Fanout};
 
 use crate::agents::{RUN, Sidecars};
 use crate::report::{Outage, Timeline};
@@ -19,6 +19,12 @@ pub(crate) enum Fault {
     KillPrimary,
     /// SIGSTOP of the primary for longer than a failover takes, then SIGCONT.
     FreezePrimary,
+    /// Cuts the primary off from replicas and sentinels, while clients still reach it.
+    IsolatePrimary,
+    /// Cuts all clients off from the primary.
+    CutClients,
+    /// Clients reach the primary, but its answers do not reach them.
+    CutAnswers,
     /// Redis cuts all its clients' connections.
     KillClients,
     /// FLUSHALL on a replica.
@@ -55,7 +61,9 @@ impl Nemesis {
     ) -> Self {
         let known = |fault: &Fault| match fault {
             Fault::FlushReplica => !matches!(topology, Topology::Standalone(_)),
-            Fault::RestartSentinel => matches!(topology, Topology::Sentinel(_)),
+            Fault::RestartSentinel | Fault::IsolatePrimary | Fault::CutClients | Fault::CutAnswers => {
+                matches!(topology, Topology::Sentinel(_))
+            }
             Fault::MigrateSlot => matches!(topology, Topology::Cluster(_)),
             _ => true,
         };
@@ -123,6 +131,23 @@ impl Nemesis {
                 self.topology.nodes()[old].thaw();
                 self.topology.until_whole().await;
                 return promoted;
+            }
+            Fault::IsolatePrimary => {
+                let old = self.topology.primary(&key).await?;
+                self.topology.cut(old, Cut { fellows: true, ..Cut::default() });
+                self.topology.until_promoted(&key, old).await;
+                let promoted = Instant::now();
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..3000))).await;
+                self.topology.cut(old, Cut::default());
+                self.topology.until_whole().await;
+                return Some(promoted);
+            }
+            Fault::CutClients | Fault::CutAnswers => {
+                let primary = self.topology.primary(&key).await?;
+                let one_way = fault == Fault::CutAnswers;
+                self.topology.cut(primary, Cut { fellows: false, from_clients: !one_way, to_clients: true });
+                tokio::time::sleep(Duration::from_millis(rng.random_range(500..6000))).await;
+                self.topology.cut(primary, Cut::default());
             }
             Fault::KillClients => {
                 for node in self.topology.nodes() {

@@ -1,7 +1,9 @@
 //! The Redis that is broken.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
-use runcast_testkit::{Cluster, Redis, Sentinel};
+use runcast_testkit::{Cluster, Cut, Redis, Sentinel, eventually};
 
 /// Which Redis to run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,7 +31,7 @@ impl Topology {
     pub(crate) async fn start(kind: Kind) -> Self {
         match kind {
             Kind::Standalone => Self::Standalone(Redis::builder().set("appendonly", "yes").start().await),
-            Kind::Sentinel => Self::Sentinel(Sentinel::start().await),
+            Kind::Sentinel => Self::Sentinel(Sentinel::start_proxied().await),
             Kind::Cluster => Self::Cluster(Cluster::start().await),
         }
     }
@@ -54,28 +56,36 @@ impl Topology {
 
     /// Which server takes the run's writes now.
     pub(crate) async fn primary(&self, key: &str) -> Option<usize> {
-        let (port, nodes) = match self {
-            Self::Standalone(_) => return Some(0),
-            Self::Sentinel(sentinel) => (sentinel.primary().await?, &sentinel.nodes),
-            Self::Cluster(cluster) => (cluster.master_of(key).await?.port, &cluster.nodes),
-        };
-        nodes.iter().position(|node| node.port() == port)
+        match self {
+            Self::Standalone(_) => Some(0),
+            Self::Sentinel(sentinel) => sentinel.primary_index().await,
+            Self::Cluster(cluster) => {
+                let port = cluster.master_of(key).await?.port;
+                cluster.nodes.iter().position(|node| node.port() == port)
+            }
+        }
     }
 
     /// Waits until another server than `old` takes the run's writes.
     pub(crate) async fn until_promoted(&self, key: &str, old: usize) {
-        if !matches!(self, Self::Standalone(_)) {
-            runcast_testkit::eventually("another primary", std::time::Duration::from_secs(60), async || {
-                let index = self.primary(key).await.filter(|index| *index != old)?;
-                let port = match self {
-                    Self::Sentinel(sentinel) => sentinel.nodes[index].port(),
-                    Self::Cluster(cluster) => cluster.nodes[index].port(),
-                    Self::Standalone(_) => return Some(()),
-                };
-                let role = runcast_testkit::command(port, &["ROLE"]).await.ok()?;
-                (role.items().first()?.text() == "master").then_some(())
-            })
-            .await;
+        match self {
+            Self::Standalone(_) => {}
+            Self::Sentinel(sentinel) => {
+                sentinel.until_promoted(old).await;
+            }
+            Self::Cluster(_) => {
+                eventually("another master", Duration::from_secs(60), async || {
+                    self.primary(key).await.filter(|index| *index != old).map(drop)
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Cuts the network before a server, where there is one to cut.
+    pub(crate) fn cut(&self, index: usize, cut: Cut) {
+        if let Self::Sentinel(sentinel) = self {
+            sentinel.proxies[index].cut(cut);
         }
     }
 
