@@ -12,6 +12,7 @@ pub mod draft;
 mod error;
 mod exec;
 mod identity;
+pub mod journal;
 pub mod lane_queue;
 pub mod lines;
 mod listen;
