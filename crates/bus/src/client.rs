@@ -157,8 +157,16 @@ impl Shared {
         matches!(self.topology, ServerConfig::Sentinel { .. })
     }
 
-    fn is_connected(&self) -> bool {
-        self.read().pool.clients().iter().all(ClientLike::is_connected)
+    /// Whether every connection leads to a server that answers. One that says it is connected may
+    /// not: its server may be gone without a word.
+    async fn answers(&self) -> bool {
+        let clients = self.read().pool.clients().to_vec();
+        for client in clients {
+            if !client.is_connected() || client.ping::<()>(None).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Has every connection ask again where the primary is.
@@ -197,13 +205,13 @@ impl Clients {
     }
 }
 
-/// Makes the connections anew when they were lost for too long.
+/// Makes the connections anew when they led nowhere for too long.
 async fn keep_finding(shared: Weak<Shared>) {
     let mut lost_since = None;
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let Some(shared) = shared.upgrade() else { return };
-        if shared.is_connected() {
+        if shared.answers().await {
             lost_since = None;
         } else if lost_since.get_or_insert_with(Instant::now).elapsed() >= LOST {
             shared.make_anew();

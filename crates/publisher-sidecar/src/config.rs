@@ -28,6 +28,7 @@ pub struct Config {
     pub stream: StreamConfig,
     pub batch: BatchConfig,
     pub queue: QueueConfig,
+    pub journal: JournalConfig,
     pub message: MessageConfig,
     pub logs: LogsConfig,
     pub api: ApiConfig,
@@ -80,6 +81,19 @@ pub struct BatchConfig {
 #[expect(missing_docs, reason = "default.toml explains each option")]
 pub struct QueueConfig {
     pub max_bytes: ByteSize,
+}
+
+/// `[journal]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct JournalConfig {
+    #[serde(deserialize_with = "path")]
+    pub folder: Option<PathBuf>,
+    #[serde(deserialize_with = "size::<{1 << 20}, {1 << 40}, _>")]
+    pub max_bytes: ByteSize,
+    pub segment_bytes: ByteSize,
+    pub forget_appended: bool,
 }
 
 /// `[message]`

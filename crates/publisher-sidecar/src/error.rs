@@ -5,6 +5,7 @@ use std::io;
 use runcast_bus::BusError;
 use runcast_runtime::config::EXIT_CODE as EX_CONFIG;
 
+use crate::journal::JournalError;
 use crate::writer::Fenced;
 
 /// `EX_UNAVAILABLE` of `sysexits.h`.
@@ -19,6 +20,9 @@ pub enum Error {
     /// Another sidecar took over.
     #[error(transparent)]
     Fenced(#[from] Fenced),
+    /// The journal's folder cannot be used.
+    #[error("`journal.folder`: {0}")]
+    Journal(#[from] JournalError),
     /// `serve` would listen nowhere.
     #[error("configuration: `api.listen` and `api.socket` are both empty; set one of them")]
     NowhereToListen,
@@ -49,7 +53,7 @@ impl Error {
     /// The process's exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Redis(_) | Self::NowhereToListen => EX_CONFIG,
+            Self::Redis(_) | Self::NowhereToListen | Self::Journal(_) => EX_CONFIG,
             Self::Fenced(_) => EX_UNAVAILABLE,
             Self::Listen { .. } | Self::System { .. } | Self::Start(_) => 1,
         }

@@ -68,16 +68,32 @@ impl<T> LaneQueue<T> {
         Self { max_bytes, held, bytes, pending_bytes, origin, appended: 0, safe: 0, hole: None }
     }
 
+    /// A queue that goes on where another ended: `items`, with their sizes, come after the first
+    /// `safe` messages; all are counted from `origin`, if the lane was claimed before.
+    pub fn restored(
+        max_bytes: usize,
+        origin: Option<Sequence>,
+        safe: u64,
+        items: impl IntoIterator<Item = (T, usize)>,
+    ) -> Self {
+        let held: VecDeque<_> = items.into_iter().collect();
+        let bytes = held.iter().map(|(_, size)| size).sum();
+        let (pending_bytes, appended, hole) = (bytes, safe, None);
+        Self { max_bytes, held, bytes, pending_bytes, origin, appended, safe, hole }
+    }
+
+    /// Whether there is room for a message of `size` bytes. An empty queue has room for any.
+    pub fn has_room(&self, size: usize) -> bool {
+        self.bytes + size <= self.max_bytes || self.held.is_empty()
+    }
+
     /// Takes a message of about `size` bytes. Returns how many were taken so far, this one
     /// included: see [`Self::number`].
     ///
     /// # Errors
     /// Gives the message back if there is no room for it. An empty queue has room for any.
     pub fn push(&mut self, item: T, size: usize) -> Result<u64, T> {
-        if self.bytes + size > self.max_bytes && !self.held.is_empty() {
-            return Err(item);
-        }
-        Ok(self.push_over(item, size))
+        if self.has_room(size) { Ok(self.push_over(item, size)) } else { Err(item) }
     }
 
     /// Takes a message whether or not there is room; otherwise as [`Self::push`].
@@ -92,6 +108,20 @@ impl<T> LaneQueue<T> {
     pub fn claimed(&mut self, last: Sequence) {
         debug_assert!(self.origin.is_none(), "a lane is claimed once");
         self.origin = Some(last);
+    }
+
+    /// What is held goes on after `last`, whatever its numbers were: somebody else used those.
+    /// Returns the new origin.
+    pub fn renumber(&mut self, last: Sequence) -> Sequence {
+        self.set_appended(self.safe);
+        let origin = Sequence::new(last.get().saturating_sub(self.safe)).unwrap_or_default();
+        (self.origin, self.hole) = (Some(origin), None);
+        origin
+    }
+
+    /// Whether the lane was claimed, by this queue or the one that it goes on from.
+    pub fn is_claimed(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// The number of the message that was taken as the `count`th; none before the claim.
@@ -140,14 +170,31 @@ impl<T> LaneQueue<T> {
         Standing::Sound
     }
 
-    /// What is in Redis up to `last` will not be lost there any more: lets go of it.
-    pub fn secure(&mut self, last: Sequence) {
+    /// What is in Redis up to `last` will not be lost there any more: lets go of it. Returns how
+    /// many messages are safe now.
+    pub fn secure(&mut self, last: Sequence) -> u64 {
         let count = last.get().saturating_sub(self.origin.unwrap_or_default().get()).min(self.appended);
         while self.safe < count {
             let (_, size) = self.held.pop_front().expect("everything after `safe` is held");
             self.bytes -= size;
             self.safe += 1;
         }
+        self.safe
+    }
+
+    /// How many messages are safe.
+    pub fn safe(&self) -> u64 {
+        self.safe
+    }
+
+    /// How many messages are in Redis, but not known to be safe there.
+    pub fn unsafe_count(&self) -> u64 {
+        self.appended - self.safe
+    }
+
+    /// Bytes that wait to be appended.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
     }
 
     /// Number of the last message taken; none before the claim.

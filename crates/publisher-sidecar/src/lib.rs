@@ -24,11 +24,14 @@ mod pipe;
 pub mod publisher;
 pub mod record;
 mod relay;
+mod restore;
+mod safety;
 mod serve;
 mod session;
 mod source;
 pub mod splitter;
 mod standing;
+mod store;
 pub mod utf8;
 mod watch_redis;
 mod writer;
@@ -52,7 +55,7 @@ use crate::publisher::Publisher;
 pub async fn run(config: Config, mode: Mode, health: Health, shutdown: Shutdown) -> Result<u8, Error> {
     let bus = Bus::connect(&config.redis)?;
     let _watch = watch_redis::watch(bus.clone(), health);
-    let (publisher, mut writers) = Publisher::start(&bus, &config);
+    let (publisher, mut writers) = Publisher::start(&bus, &config)?;
     tracing::debug!(run = %config.run.id, variation = %config.run.variation, "publishing");
     match mode {
         Mode::Exec { command } => exec::run(&command, &config, publisher, &mut writers, shutdown).await,

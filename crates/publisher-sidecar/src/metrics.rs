@@ -9,6 +9,7 @@ use runcast_protocol::Channel;
 
 use crate::lane_queue::Cut;
 use crate::open_lane::OpenLane;
+use crate::store::Store;
 
 /// Messages taken from the agent, by `channel`.
 pub const MESSAGES: &str = "runcast.sidecar.messages";
@@ -27,6 +28,13 @@ pub const REWINDS: &str = "runcast.sidecar.rewinds";
 /// Messages that Redis confirmed and then lost, and that were no longer held here.
 pub const LOST: &str = "runcast.sidecar.lost";
 
+/// Bytes of the journal on disk.
+pub const JOURNAL_SIZE: &str = "runcast.sidecar.journal.size";
+/// Messages in the journal that are not safe in Redis.
+pub const JOURNAL_MESSAGES: &str = "runcast.sidecar.journal.messages";
+/// Age of the oldest message in the journal that is not safe, in seconds.
+pub const JOURNAL_AGE: &str = "runcast.sidecar.journal.age";
+
 /// The sidecar's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each is named after its constant")]
@@ -41,7 +49,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(lanes: &[Arc<OpenLane>]) -> Self {
+    pub(crate) fn new(lanes: &[Arc<OpenLane>], store: &Store) -> Self {
         let meter = global::meter("runcast-sidecar");
         let lanes = lanes.to_vec();
         // Kept alive by the meter provider; read when somebody asks.
@@ -51,6 +59,38 @@ impl Metrics {
             .with_callback(move |gauge| {
                 for lane in &lanes {
                     gauge.observe(lane.position().bytes as u64, &[label(lane.lane.channel)]);
+                }
+            })
+            .build();
+        let journal = store.clone();
+        let _ = meter
+            .u64_observable_gauge(JOURNAL_SIZE)
+            .with_unit("By")
+            .with_description("Bytes of the journal on disk")
+            .with_callback(move |gauge| {
+                if let Some(stats) = journal.stats() {
+                    gauge.observe(stats.bytes, &[]);
+                }
+            })
+            .build();
+        let journal = store.clone();
+        let _ = meter
+            .u64_observable_gauge(JOURNAL_MESSAGES)
+            .with_description("Messages in the journal that are not safe in Redis")
+            .with_callback(move |gauge| {
+                if let Some(stats) = journal.stats() {
+                    gauge.observe(stats.messages, &[]);
+                }
+            })
+            .build();
+        let journal = store.clone();
+        let _ = meter
+            .f64_observable_gauge(JOURNAL_AGE)
+            .with_unit("s")
+            .with_description("Age of the oldest message that is not safe in Redis")
+            .with_callback(move |gauge| {
+                if let Some(stats) = journal.stats() {
+                    gauge.observe(stats.oldest.unwrap_or_default().as_secs_f64(), &[]);
                 }
             })
             .build();

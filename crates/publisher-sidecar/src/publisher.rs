@@ -1,22 +1,32 @@
 //! The handle through which everything an agent says becomes a message of one of its lanes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use runcast_bus::{Bus, Limits};
 use runcast_protocol::{Channel, Lane, MessageType, Sequence};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, bytes};
 use crate::draft::Draft;
 use crate::identity::Identity;
+use crate::journal::{JournalError, Stats};
 use crate::lane_queue::BatchLimits;
 use crate::metrics::Metrics;
 use crate::open_lane::OpenLane;
+use crate::restore;
+use crate::safety::{Promise, Safety};
+use crate::store::Store;
 use crate::writer::{Fenced, LaneWriter, Pace};
 
 /// The channels on which a sidecar writes.
 pub const CHANNELS: [Channel; 4] = [Channel::Output, Channel::Logs, Channel::Status, Channel::Metrics];
+
+/// How long a variation's end waits for the last messages to be safe.
+const SAFE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Takes messages for the variation's lanes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,6 +38,8 @@ pub struct Publisher {
 struct Shared {
     identity: Identity,
     lanes: Vec<Arc<OpenLane>>,
+    store: Store,
+    promise: Promise,
     max_message: usize,
     metrics: Metrics,
 }
@@ -36,6 +48,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Writers {
     tasks: JoinSet<Fenced>,
+    _safety: AbortOnDropHandle<()>,
 }
 
 /// Why a message was not taken.
@@ -78,28 +91,41 @@ pub struct LanePosition {
 }
 
 impl Publisher {
-    /// Claims the variation's lanes and begins to append what is published. Does not wait for Redis.
-    pub fn start(bus: &Bus, config: &Config) -> (Self, Writers) {
+    /// Claims the variation's lanes and begins to append what is published, and what an earlier
+    /// sidecar left in the journal. Does not wait for Redis.
+    ///
+    /// # Errors
+    /// [`JournalError`] if there is a folder for the journal, but it cannot be used.
+    pub fn start(bus: &Bus, config: &Config) -> Result<(Self, Writers), JournalError> {
         let identity = config.identity();
         let batch = BatchLimits { messages: config.batch.max_messages, bytes: bytes(config.batch.max_bytes) };
-        let max_bytes = bytes(config.queue.max_bytes);
-        let open = |channel| Arc::new(OpenLane::new(identity.lane(channel), batch, max_bytes));
-        let lanes: Vec<_> = CHANNELS.into_iter().map(open).collect();
-        let metrics = Metrics::new(&lanes);
+        let (store, queues) = restore::queues(config, &identity)?;
+        let lanes: Vec<_> = queues
+            .into_iter()
+            .map(|(channel, queue)| {
+                Arc::new(OpenLane::new(identity.lane(channel), batch, store.clone(), queue))
+            })
+            .collect();
+        let metrics = Metrics::new(&lanes, &store);
+        let limits = Limits { ttl: config.stream.ttl, entries: config.stream.max_entries };
         let pace = Pace {
             batch,
             linger: config.batch.linger,
             compress_above: bytes(config.batch.compress_above),
-            limits: Limits { ttl: config.stream.ttl, entries: config.stream.max_entries },
+            forget_appended: config.journal.forget_appended,
+            limits,
         };
         let mut tasks = JoinSet::new();
         for lane in &lanes {
-            let (run, lane, bus, metrics) =
-                (identity.run.clone(), lane.clone(), bus.clone(), metrics.clone());
-            tasks.spawn(LaneWriter { run, lane, bus, pace, metrics }.run());
+            let (identity, lane, store) = (identity.clone(), lane.clone(), store.clone());
+            let (run, bus, metrics) = (identity.run.clone(), bus.clone(), metrics.clone());
+            tasks.spawn(LaneWriter { run, identity, lane, store, bus, pace, metrics }.run());
         }
+        let (safety, promise) = Safety::new(bus, &identity.run, &lanes, limits.ttl);
+        let safety = AbortOnDropHandle::new(tokio::spawn(safety.run()));
         let max_message = bytes(config.message.max_bytes);
-        (Self { shared: Arc::new(Shared { identity, lanes, max_message, metrics }) }, Writers { tasks })
+        let shared = Shared { identity, lanes, store, promise, max_message, metrics };
+        Ok((Self { shared: Arc::new(shared) }, Writers { tasks, _safety: safety }))
     }
 
     /// For whom this publishes.
@@ -139,6 +165,20 @@ impl Publisher {
             lane.push_last(status.into_message(&self.shared.identity), size);
         }
         self.flush().await;
+        if self.shared.promise.can_be_kept() {
+            // Normally milliseconds; past that, what is there is left to Redis.
+            let _ = timeout(SAFE_WITHIN, self.secured()).await;
+        }
+    }
+
+    /// Waits until everything taken so far is safe in Redis, not only there.
+    async fn secured(&self) {
+        join_all(self.shared.lanes.iter().map(|lane| lane.secured())).await;
+    }
+
+    /// How the journal stands, if there is one.
+    pub fn journal(&self) -> Option<Stats> {
+        self.shared.store.stats()
     }
 
     /// Takes nothing more.
@@ -158,10 +198,11 @@ impl Publisher {
         self.positions().map(|(_, position)| position.pending).sum()
     }
 
-    /// Where the status lane stood before this sidecar; waits for the claim.
-    pub async fn claimed_status(&self) -> Sequence {
+    /// Where the status lane stood before this sidecar, what an earlier one left in the journal
+    /// included; waits for the claim.
+    pub async fn inherited_status(&self) -> Sequence {
         match self.lane(MessageType::Status) {
-            Some(lane) => lane.number(0).await,
+            Some(lane) => lane.inherited().await,
             None => Sequence::NONE,
         }
     }

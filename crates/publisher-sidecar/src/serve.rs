@@ -89,7 +89,9 @@ pub(crate) async fn run(
 
 /// Says that the variation is running, unless an earlier sidecar said that already, or that it ended.
 async fn take_up(bus: &Bus, publisher: &Publisher, session: &Session, phases: &Phases) {
-    if publisher.claimed_status().await == Sequence::NONE {
+    // What an earlier sidecar left may hold the end.
+    publisher.flush().await;
+    if publisher.inherited_status().await == Sequence::NONE {
         session.announce().await;
         return;
     }

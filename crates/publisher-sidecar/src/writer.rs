@@ -9,9 +9,11 @@ use runcast_bus::{Append, Appended, Bus, BusError, Limits};
 use runcast_protocol::{BatchWriter, Lane, RunId, Sequence};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::identity::Identity;
 use crate::lane_queue::{BatchLimits, Cut, Standing};
 use crate::metrics::Metrics;
 use crate::open_lane::OpenLane;
+use crate::store::Store;
 
 /// An idle lane asks this often where it stands: it renews the lane's time to live, and a tail that
 /// Redis lost, or another writer, shows itself.
@@ -29,6 +31,8 @@ pub(crate) struct Pace {
     pub(crate) linger: Duration,
     /// Batches above this many bytes are compressed.
     pub(crate) compress_above: usize,
+    /// Whether what is appended counts as safe at once; for experiments.
+    pub(crate) forget_appended: bool,
     /// What the stream keeps.
     pub(crate) limits: Limits,
 }
@@ -52,7 +56,9 @@ pub struct Fenced {
 /// Appends what a lane's queue holds, one batch at a time, until it is fenced or dropped.
 pub(crate) struct LaneWriter {
     pub(crate) run: RunId,
+    pub(crate) identity: Identity,
     pub(crate) lane: Arc<OpenLane>,
+    pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,
@@ -83,7 +89,7 @@ impl LaneWriter {
             match self.ask(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await {
                 Appended::Done { last, epoch } => {
                     tracing::debug!(lane = %self.lane.lane, %last, epoch, "lane claimed");
-                    self.lane.update(|queue| queue.claimed(last));
+                    self.begin(last).await;
                     return epoch;
                 }
                 reply => {
@@ -94,11 +100,41 @@ impl LaneWriter {
         }
     }
 
+    /// The lane is ours, and stands at `last`: goes on from an earlier sidecar's journal, or begins.
+    async fn begin(&self, last: Sequence) {
+        let channel = self.lane.lane.channel;
+        if !self.lane.lock().queue.is_claimed() {
+            // Noted before the first append, or after a crash the numbers would be others.
+            while let Err(error) = self.store.origin(channel, last) {
+                tracing::error!(%error, lane = %self.lane.lane, "cannot write to the journal; trying again");
+                sleep(REJECTED_RETRY).await;
+            }
+            return self.lane.update(|queue| queue.claimed(last));
+        }
+        match self.lane.update(|queue| queue.stands_at(last)) {
+            Standing::Sound => {}
+            Standing::Hole { lost } => self.tell_hole(last, lost),
+            Standing::Ahead => {
+                tracing::error!(
+                    lane = %self.lane.lane, %last,
+                    "another sidecar wrote this lane since the journal was left; what it holds is numbered anew"
+                );
+                let origin = self.lane.update(|queue| queue.renumber(last));
+                if let Err(error) = self.store.origin(channel, origin) {
+                    tracing::error!(%error, "cannot note in the journal where the lane goes on");
+                }
+            }
+        }
+    }
+
     /// Waits for the next messages to append; none if it is time to probe instead.
     async fn next_cut(&self, gather_until: Instant, probe_at: Instant) -> Option<Cut> {
         loop {
             let (waiting, full) = self.lane.backlog();
             let wake_at = if waiting { gather_until } else { probe_at };
+            if self.lane.take_probe() {
+                return None;
+            }
             if full || Instant::now() >= wake_at {
                 return self.lane.lock().queue.cut(self.pace.batch);
             }
@@ -130,7 +166,8 @@ impl LaneWriter {
 
     fn encode(&self, cut: Cut) -> Bytes {
         let mut batch = BatchWriter::default();
-        for (number, message) in self.lane.lock().queue.items_mut(cut) {
+        for (number, held) in self.lane.lock().queue.items_mut(cut) {
+            let mut message = self.store.load(self.lane.lane.channel, held, &self.identity);
             message.sequence = number;
             batch.push(&message.to_line());
         }
@@ -148,12 +185,10 @@ impl LaneWriter {
             }
             Appended::Fenced { epoch } => return Err(fenced(epoch)),
         };
-        let standing = self.lane.update(|queue| {
-            let standing = queue.stands_at(last);
-            // Appended counts as safe as long as there is no journal to keep it in for longer.
-            queue.secure(last);
-            standing
-        });
+        let standing = self.lane.update(|queue| queue.stands_at(last));
+        if self.pace.forget_appended {
+            self.lane.secure(last);
+        }
         match standing {
             Standing::Sound => {}
             Standing::Hole { lost } => self.tell_hole(last, lost),

@@ -16,6 +16,17 @@ struct Report<'a> {
     /// How the variation ended; none while messages are taken.
     finished: Option<Status>,
     lanes: BTreeMap<String, LaneReport>,
+    /// None without a journal.
+    journal: Option<JournalReport>,
+}
+
+#[derive(Serialize)]
+struct JournalReport {
+    bytes: u64,
+    /// Messages that are not safe in Redis.
+    messages: u64,
+    /// Age of the oldest of them.
+    oldest_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -42,6 +53,11 @@ pub(super) fn answer(api: &Api) -> Response<Body> {
         variation_id: &identity.variation,
         finished: api.phases.finished(),
         lanes: lanes.collect(),
+        journal: api.publisher.journal().map(|stats| JournalReport {
+            bytes: stats.bytes,
+            messages: stats.messages,
+            oldest_seconds: stats.oldest.map(|age| age.as_secs_f64()),
+        }),
     };
     json(StatusCode::OK, &report)
 }

@@ -51,8 +51,10 @@ impl Agents {
         let folder = tempfile::tempdir().unwrap();
         let mut slots = Vec::new();
         for number in 0..options.agents {
-            let sidecar =
-                Sidecar::new(url, RUN, &number.to_string()).set("RUNCAST__RUN__VARIATIONS", options.agents);
+            let sidecar = Sidecar::new(url, RUN, &number.to_string())
+                .set("RUNCAST__RUN__VARIATIONS", options.agents)
+                .set("RUNCAST__JOURNAL__FOLDER", folder.path().join(format!("journal-{number}")).display())
+                .set("RUNCAST__JOURNAL__FORGET_APPENDED", options.forget);
             let socket = folder.path().join(format!("{number}.sock"));
             let process = sidecar.serve(&socket).await;
             slots.push(Slot { sidecar, socket, process: Mutex::new(Some(process)) });
