@@ -44,8 +44,9 @@ unit: ## Unit, property and documentation tests; no Redis needed
 integration: tools bins ## Tests against real Redis servers and the real services
 	$(CARGO_TEST) --workspace --test '*'
 
+# With the tests: their dependencies' features would otherwise have everything built twice.
 bins:
-	cargo build --workspace --bins
+	cargo build --workspace --bins --tests
 
 test-clients: tools bins ## Real SSE clients (npm, Python) read a run with reconnects
 	clients-e2e/run.sh

@@ -92,6 +92,7 @@ pub struct JournalConfig {
     pub folder: Option<PathBuf>,
     #[serde(deserialize_with = "size::<{1 << 20}, {1 << 40}, _>")]
     pub max_bytes: ByteSize,
+    #[serde(deserialize_with = "size::<{4 << 10}, {1 << 30}, _>")]
     pub segment_bytes: ByteSize,
     pub forget_appended: bool,
 }
@@ -266,6 +267,7 @@ mod tests {
             ("api.listen", "localhost", "address:port"),
             ("batch.max_messages", "0", "at least 1"),
             ("message.max_bytes", "1GiB", "8.0 MiB"),
+            ("journal.max_bytes", "100KiB", "1.0 MiB"),
             ("serve.unfinished", "maybe", "lost, succeeded"),
             ("redis.timeout_ms", "0", "at least 1"),
         ] {

@@ -20,8 +20,8 @@ pub enum Error {
     /// Another sidecar took over.
     #[error(transparent)]
     Fenced(#[from] Fenced),
-    /// The journal's folder cannot be used.
-    #[error("`journal.folder`: {0}")]
+    /// The journal cannot be used.
+    #[error("journal.folder: {0}")]
     Journal(#[from] JournalError),
     /// `serve` would listen nowhere.
     #[error("configuration: `api.listen` and `api.socket` are both empty; set one of them")]
@@ -53,9 +53,10 @@ impl Error {
     /// The process's exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Redis(_) | Self::NowhereToListen | Self::Journal(_) => EX_CONFIG,
-            Self::Fenced(_) => EX_UNAVAILABLE,
-            Self::Listen { .. } | Self::System { .. } | Self::Start(_) => 1,
+            Self::Redis(_) | Self::NowhereToListen => EX_CONFIG,
+            Self::Journal(JournalError::Foreign { .. } | JournalError::Version { .. }) => EX_CONFIG,
+            Self::Fenced(_) | Self::Journal(JournalError::Locked(_)) => EX_UNAVAILABLE,
+            Self::Journal(_) | Self::Listen { .. } | Self::System { .. } | Self::Start(_) => 1,
         }
     }
 }

@@ -1,16 +1,21 @@
 //! Takes what an agent says and appends it to its run's lanes in Redis.
 //!
 //! Bytes become messages ([`splitter`], [`lines`], [`utf8`]), messages are numbered and held in one
-//! queue for each lane ([`lane_queue`]), and one task for each lane appends them in batches until
-//! Redis has them.
+//! queue for each lane ([`lane_queue`]) and noted on disk ([`journal`]), and one task for each lane
+//! appends them in batches. They are held until Redis has them safe.
 
 mod agent;
+pub mod aging;
 mod api;
 pub mod arguments;
+pub mod breaker;
 pub mod config;
+mod dead_letters;
 pub mod draft;
 mod error;
 mod exec;
+mod gate;
+mod held;
 mod identity;
 pub mod journal;
 pub mod lane_queue;
@@ -24,7 +29,6 @@ mod pipe;
 pub mod publisher;
 pub mod record;
 mod relay;
-mod restore;
 mod safety;
 mod serve;
 mod session;

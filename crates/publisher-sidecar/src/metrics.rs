@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 use runcast_protocol::Channel;
 
+use crate::breaker::BreakerState;
+use crate::gate::Gate;
+use crate::journal::Stats;
 use crate::lane_queue::Cut;
 use crate::open_lane::OpenLane;
-use crate::store::Store;
+use crate::publisher::LanePosition;
+use crate::store::Stores;
 
 /// Messages taken from the agent, by `channel`.
 pub const MESSAGES: &str = "runcast.sidecar.messages";
@@ -28,12 +32,22 @@ pub const REWINDS: &str = "runcast.sidecar.rewinds";
 /// Messages that Redis confirmed and then lost, and that were no longer held here.
 pub const LOST: &str = "runcast.sidecar.lost";
 
+/// Messages in Redis that are not known to be safe there, by `channel`.
+pub const EXPOSED: &str = "runcast.sidecar.exposed";
+/// Messages dropped because there was no room, by `channel`.
+pub const DROPPED: &str = "runcast.sidecar.dropped";
+/// Messages that could never be stored, by `channel`.
+pub const DEAD: &str = "runcast.sidecar.dead_letters";
+/// Messages in the journal that could not be read any more.
+pub const DAMAGED: &str = "runcast.sidecar.journal.damaged";
 /// Bytes of the journal on disk.
 pub const JOURNAL_SIZE: &str = "runcast.sidecar.journal.size";
-/// Messages in the journal that are not safe in Redis.
-pub const JOURNAL_MESSAGES: &str = "runcast.sidecar.journal.messages";
-/// Age of the oldest message in the journal that is not safe, in seconds.
+/// Messages in the journal that are not known to be safe in Redis.
+pub const JOURNAL_DEPTH: &str = "runcast.sidecar.journal.depth";
+/// Age of the oldest of them.
 pub const JOURNAL_AGE: &str = "runcast.sidecar.journal.age";
+/// The circuit breaker before Redis: 0 closed, 1 half-open, 2 open.
+pub const BREAKER: &str = "runcast.sidecar.breaker";
 
 /// The sidecar's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,54 +60,14 @@ pub struct Metrics {
     pub append_errors: Counter<u64>,
     pub rewinds: Counter<u64>,
     pub lost: Counter<u64>,
+    pub dropped: Counter<u64>,
+    pub dead: Counter<u64>,
+    pub damaged: Counter<u64>,
 }
 
 impl Metrics {
-    pub(crate) fn new(lanes: &[Arc<OpenLane>], store: &Store) -> Self {
-        let meter = global::meter("runcast-sidecar");
-        let lanes = lanes.to_vec();
-        // Kept alive by the meter provider; read when somebody asks.
-        let _ = meter
-            .u64_observable_gauge(QUEUE_SIZE)
-            .with_unit("By")
-            .with_callback(move |gauge| {
-                for lane in &lanes {
-                    gauge.observe(lane.position().bytes as u64, &[label(lane.lane.channel)]);
-                }
-            })
-            .build();
-        let journal = store.clone();
-        let _ = meter
-            .u64_observable_gauge(JOURNAL_SIZE)
-            .with_unit("By")
-            .with_description("Bytes of the journal on disk")
-            .with_callback(move |gauge| {
-                if let Some(stats) = journal.stats() {
-                    gauge.observe(stats.bytes, &[]);
-                }
-            })
-            .build();
-        let journal = store.clone();
-        let _ = meter
-            .u64_observable_gauge(JOURNAL_MESSAGES)
-            .with_description("Messages in the journal that are not safe in Redis")
-            .with_callback(move |gauge| {
-                if let Some(stats) = journal.stats() {
-                    gauge.observe(stats.messages, &[]);
-                }
-            })
-            .build();
-        let journal = store.clone();
-        let _ = meter
-            .f64_observable_gauge(JOURNAL_AGE)
-            .with_unit("s")
-            .with_description("Age of the oldest message that is not safe in Redis")
-            .with_callback(move |gauge| {
-                if let Some(stats) = journal.stats() {
-                    gauge.observe(stats.oldest.unwrap_or_default().as_secs_f64(), &[]);
-                }
-            })
-            .build();
+    pub(crate) fn new() -> Self {
+        let meter = meter();
         Self {
             messages: meter.u64_counter(MESSAGES).build(),
             batches: meter.u64_counter(BATCHES).build(),
@@ -108,7 +82,55 @@ impl Metrics {
             append_errors: meter.u64_counter(APPEND_ERRORS).build(),
             rewinds: meter.u64_counter(REWINDS).build(),
             lost: meter.u64_counter(LOST).build(),
+            dropped: meter.u64_counter(DROPPED).build(),
+            dead: meter.u64_counter(DEAD).build(),
+            damaged: meter.u64_counter(DAMAGED).build(),
         }
+    }
+
+    /// What is read when somebody asks; the meter provider keeps it alive.
+    pub(crate) fn observe(lanes: &[Arc<OpenLane>], stores: &Stores, gate: &Gate) {
+        let gauge = |name, unit, value: fn(&LanePosition) -> u64| {
+            let lanes = lanes.to_vec();
+            let observe = move |gauge: &dyn AsyncInstrument<u64>| {
+                for lane in &lanes {
+                    gauge.observe(value(&lane.position()), &[label(lane.lane.channel)]);
+                }
+            };
+            let _ = meter().u64_observable_gauge(name).with_unit(unit).with_callback(observe).build();
+        };
+        gauge(QUEUE_SIZE, "By", |position| position.bytes as u64);
+        gauge(EXPOSED, "{message}", |position| position.exposed);
+        let gauge = |name, unit, value: fn(Stats) -> u64| {
+            let stores = stores.clone();
+            let observe = move |gauge: &dyn AsyncInstrument<u64>| {
+                if let Some(stats) = stores.stats() {
+                    gauge.observe(value(stats), &[]);
+                }
+            };
+            let _ = meter().u64_observable_gauge(name).with_unit(unit).with_callback(observe).build();
+        };
+        gauge(JOURNAL_SIZE, "By", |stats| stats.bytes);
+        gauge(JOURNAL_DEPTH, "{message}", |stats| stats.messages);
+        gauge(JOURNAL_AGE, "s", |stats| stats.oldest.unwrap_or_default().as_secs());
+        let gate = gate.clone();
+        let observe = move |gauge: &dyn AsyncInstrument<u64>| {
+            let state = match gate.state() {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open => 2,
+            };
+            gauge.observe(state, &[]);
+        };
+        let _ = meter().u64_observable_gauge(BREAKER).with_callback(observe).build();
+    }
+
+    pub(crate) fn dropped(&self, channel: Channel, count: u64) {
+        self.dropped.add(count, &[label(channel)]);
+    }
+
+    pub(crate) fn dead(&self, channel: Channel) {
+        self.dead.add(1, &[label(channel)]);
     }
 
     pub(crate) fn taken(&self, channel: Channel) {
@@ -121,6 +143,10 @@ impl Metrics {
         self.appended.add(cut.last.get() - cut.first.get() + 1, &labels);
         self.append_duration.record(took.as_secs_f64(), &labels);
     }
+}
+
+fn meter() -> Meter {
+    global::meter("runcast-sidecar")
 }
 
 fn label(channel: Channel) -> KeyValue {

@@ -1,32 +1,31 @@
 //! The handle through which everything an agent says becomes a message of one of its lanes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use runcast_bus::{Bus, Limits};
-use runcast_protocol::{Channel, Lane, MessageType, Sequence};
+use runcast_bus::{Bus, Limits, RedisConfig};
+use runcast_protocol::{Channel, Lane, Message, MessageType, Sequence, Status};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::breaker::BreakerState;
 use crate::config::{Config, bytes};
+use crate::dead_letters::DeadLetters;
 use crate::draft::Draft;
+use crate::error::Error;
+use crate::gate::Gate;
+use crate::held::unnumbered;
 use crate::identity::Identity;
-use crate::journal::{JournalError, Stats};
+use crate::journal::{RecoveredLane, Stats};
 use crate::lane_queue::BatchLimits;
 use crate::metrics::Metrics;
-use crate::open_lane::OpenLane;
-use crate::restore;
-use crate::safety::{Promise, Safety};
-use crate::store::Store;
+use crate::open_lane::{LaneSettings, OpenLane};
+use crate::safety::Safety;
+use crate::store::Stores;
 use crate::writer::{Fenced, LaneWriter, Pace};
 
 /// The channels on which a sidecar writes.
 pub const CHANNELS: [Channel; 4] = [Channel::Output, Channel::Logs, Channel::Status, Channel::Metrics];
-
-/// How long a variation's end waits for the last messages to be safe.
-const SAFE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Takes messages for the variation's lanes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,17 +37,19 @@ pub struct Publisher {
 struct Shared {
     identity: Identity,
     lanes: Vec<Arc<OpenLane>>,
-    store: Store,
-    promise: Promise,
+    stores: Stores,
+    gate: Gate,
+    graves: Arc<DeadLetters>,
+    /// The last status in the journal that an earlier sidecar left.
+    left_status: Option<Status>,
     max_message: usize,
     metrics: Metrics,
 }
 
-/// The tasks that append, one for each lane. They stop when this is dropped.
+/// The tasks that append, one for each lane, and the one that finds out what is safe. They stop when this is dropped.
 #[derive(Debug)]
 pub struct Writers {
     tasks: JoinSet<Fenced>,
-    _safety: AbortOnDropHandle<()>,
 }
 
 /// Why a message was not taken.
@@ -84,48 +85,76 @@ pub struct LanePosition {
     pub taken: Option<Sequence>,
     /// Last number known to be in Redis; none while the lane is not claimed.
     pub appended: Option<Sequence>,
+    /// Last number known to be safe there; none while the lane is not claimed.
+    pub safe: Option<Sequence>,
     /// Messages not known to be in Redis.
     pub pending: u64,
+    /// Messages in Redis that are not known to be safe there.
+    pub exposed: u64,
     /// Bytes held.
     pub bytes: usize,
 }
 
 impl Publisher {
-    /// Claims the variation's lanes and begins to append what is published, and what an earlier
-    /// sidecar left in the journal. Does not wait for Redis.
+    /// Claims the variation's lanes and begins to append what is published, and what an earlier sidecar
+    /// left in the journal. Does not wait for Redis.
     ///
     /// # Errors
-    /// [`JournalError`] if there is a folder for the journal, but it cannot be used.
-    pub fn start(bus: &Bus, config: &Config) -> Result<(Self, Writers), JournalError> {
+    /// [`Error`] if the journal cannot be used.
+    pub fn start(bus: &Bus, config: &Config) -> Result<(Self, Writers), Error> {
         let identity = config.identity();
-        let batch = BatchLimits { messages: config.batch.max_messages, bytes: bytes(config.batch.max_bytes) };
-        let (store, queues) = restore::queues(config, &identity)?;
-        let lanes: Vec<_> = queues
-            .into_iter()
-            .map(|(channel, queue)| {
-                Arc::new(OpenLane::new(identity.lane(channel), batch, store.clone(), queue))
-            })
-            .collect();
-        let metrics = Metrics::new(&lanes, &store);
+        let (stores, mut left) = Stores::open(&config.journal, &identity)?;
+        let (metrics, gate, exposed) = (Metrics::new(), Gate::new(), Arc::new(Notify::new()));
+        let settings = LaneSettings {
+            identity: identity.clone(),
+            batch: BatchLimits { messages: config.batch.max_messages, bytes: bytes(config.batch.max_bytes) },
+            max_bytes: bytes(config.queue.max_bytes),
+            forget_appended: config.journal.forget_appended,
+            exposed: exposed.clone(),
+            metrics: metrics.clone(),
+        };
+        metrics.damaged.add(left.values().map(|lane| lane.lost).sum(), &[]);
+        let left_status = left.get(&Channel::Status).and_then(|left| last_status(left, &stores));
+        let open = |channel| {
+            let (lane, settings) = (identity.lane(channel), settings.clone());
+            Arc::new(OpenLane::new(lane, settings, stores.of(channel), left.remove(&channel)))
+        };
+        let lanes: Vec<_> = CHANNELS.into_iter().map(open).collect();
+        Metrics::observe(&lanes, &stores, &gate);
+
         let limits = Limits { ttl: config.stream.ttl, entries: config.stream.max_entries };
         let pace = Pace {
-            batch,
+            messages: config.batch.max_messages,
             linger: config.batch.linger,
             compress_above: bytes(config.batch.compress_above),
-            forget_appended: config.journal.forget_appended,
             limits,
         };
+        let graves = Arc::new(DeadLetters {
+            run: identity.run.clone(),
+            bus: bus.clone(),
+            gate: gate.clone(),
+            limits,
+            folder: config.journal.folder.clone(),
+            metrics: metrics.clone(),
+        });
         let mut tasks = JoinSet::new();
         for lane in &lanes {
-            let (identity, lane, store) = (identity.clone(), lane.clone(), store.clone());
-            let (run, bus, metrics) = (identity.run.clone(), bus.clone(), metrics.clone());
-            tasks.spawn(LaneWriter { run, identity, lane, store, bus, pace, metrics }.run());
+            let (run, lane, bus) = (identity.run.clone(), lane.clone(), bus.clone());
+            let (gate, graves, metrics) = (gate.clone(), graves.clone(), metrics.clone());
+            tasks.spawn(LaneWriter { run, lane, bus, gate, graves, pace, metrics }.run());
         }
-        let (safety, promise) = Safety::new(bus, &identity.run, &lanes, limits.ttl);
-        let safety = AbortOnDropHandle::new(tokio::spawn(safety.run()));
+        let safety = Safety {
+            run: identity.run.clone(),
+            bus: Bus::connect(&RedisConfig { connections: 1, ..config.redis.clone() })?,
+            gate: gate.clone(),
+            lanes: lanes.clone(),
+            exposed,
+            ttl: limits.ttl,
+        };
+        tasks.spawn(safety.run());
         let max_message = bytes(config.message.max_bytes);
-        let shared = Shared { identity, lanes, store, promise, max_message, metrics };
-        Ok((Self { shared: Arc::new(shared) }, Writers { tasks, _safety: safety }))
+        let shared = Shared { identity, lanes, stores, gate, graves, left_status, max_message, metrics };
+        Ok((Self { shared: Arc::new(shared) }, Writers { tasks }))
     }
 
     /// For whom this publishes.
@@ -133,20 +162,44 @@ impl Publisher {
         &self.shared.identity
     }
 
-    /// Takes a message. Waits only while its lane's queue is full, never for Redis itself.
+    /// Takes a message: with a journal, it is on disk when this returns. Waits only while there is no
+    /// room for it, never for Redis itself.
     ///
     /// # Errors
     /// [`PublishError`] if it can never be taken.
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
-        let (size, max) = (draft.size(), self.shared.max_message);
-        if size > max {
-            return Err(PublishError::TooLarge { size, max });
-        }
         let lane = self.lane(draft.kind).ok_or(PublishError::NoLane)?;
-        let message = draft.into_message(&self.shared.identity);
-        let count = lane.push(message, size).await.map_err(|_| PublishError::Finished)?;
+        let max = self.shared.max_message.min(lane.max_message());
+        if draft.size() > max {
+            return Err(PublishError::TooLarge { size: draft.size(), max });
+        }
+        let line = unnumbered(&draft.into_message(&self.shared.identity));
+        let count = lane.push(line).await.map_err(|_| PublishError::Finished)?;
         self.shared.metrics.taken(lane.lane.channel);
         Ok(Receipt { lane: lane.clone(), count })
+    }
+
+    /// Takes a message whose sender cannot be told that it is too large: it becomes a dead letter then.
+    ///
+    /// # Errors
+    /// [`PublishError::Finished`] and [`PublishError::NoLane`].
+    pub async fn publish_or_bury(&self, draft: Draft) -> Result<(), PublishError> {
+        // Hardly ever needed, and large only if it is needed.
+        let copy = (draft.size() > self.max_message(draft.kind)).then(|| draft.clone());
+        match (self.publish(draft).await, copy) {
+            (Err(error @ PublishError::TooLarge { .. }), Some(draft)) => {
+                let lane = self.shared.identity.lane(draft.kind.channel());
+                let original = draft.into_message(&self.shared.identity).to_line();
+                self.shared.graves.bury(&error.to_string(), &lane, None, original.into()).await;
+                Ok(())
+            }
+            (published, _) => published.map(drop),
+        }
+    }
+
+    fn max_message(&self, kind: MessageType) -> usize {
+        let lane = self.lane(kind).map_or(usize::MAX, |lane| lane.max_message());
+        self.shared.max_message.min(lane)
     }
 
     /// Waits until everything taken so far is in Redis.
@@ -160,25 +213,15 @@ impl Publisher {
         self.close();
         // The status comes after every word, or viewers would leave before the end.
         self.flush().await;
-        let size = status.size();
         if let Some(lane) = self.lane(MessageType::Status) {
-            lane.push_last(status.into_message(&self.shared.identity), size);
+            lane.push_last(unnumbered(&status.into_message(&self.shared.identity))).await;
         }
         self.flush().await;
-        if self.shared.promise.can_be_kept() {
-            // Normally milliseconds; past that, what is there is left to Redis.
-            let _ = timeout(SAFE_WITHIN, self.secured()).await;
-        }
     }
 
-    /// Waits until everything taken so far is safe in Redis, not only there.
-    async fn secured(&self) {
+    /// Waits until everything taken so far is safe in Redis.
+    pub async fn secured(&self) {
         join_all(self.shared.lanes.iter().map(|lane| lane.secured())).await;
-    }
-
-    /// How the journal stands, if there is one.
-    pub fn journal(&self) -> Option<Stats> {
-        self.shared.store.stats()
     }
 
     /// Takes nothing more.
@@ -198,11 +241,30 @@ impl Publisher {
         self.positions().map(|(_, position)| position.pending).sum()
     }
 
-    /// Where the status lane stood before this sidecar, what an earlier one left in the journal
-    /// included; waits for the claim.
-    pub async fn inherited_status(&self) -> Sequence {
+    /// How many messages are in Redis and not known to be safe there.
+    pub fn exposed(&self) -> u64 {
+        self.positions().map(|(_, position)| position.exposed).sum()
+    }
+
+    /// How the journal stands; none without one.
+    pub fn journal(&self) -> Option<Stats> {
+        self.shared.stores.stats()
+    }
+
+    /// What the circuit breaker before Redis does.
+    pub fn breaker(&self) -> BreakerState {
+        self.shared.gate.state()
+    }
+
+    /// The last status that an earlier sidecar left in the journal, perhaps never sent.
+    pub fn left_status(&self) -> Option<&Status> {
+        self.shared.left_status.as_ref()
+    }
+
+    /// Where the status lane stood in Redis when it was claimed; waits for that.
+    pub async fn claimed_status(&self) -> Sequence {
         match self.lane(MessageType::Status) {
-            Some(lane) => lane.inherited().await,
+            Some(lane) => lane.claimed_at().await,
             None => Sequence::NONE,
         }
     }
@@ -210,6 +272,14 @@ impl Publisher {
     fn lane(&self, kind: MessageType) -> Option<&Arc<OpenLane>> {
         self.shared.lanes.iter().find(|lane| lane.lane.channel == kind.channel())
     }
+}
+
+/// The last status among those that an earlier sidecar left.
+fn last_status(left: &RecoveredLane, stores: &Stores) -> Option<Status> {
+    let store = stores.of(Channel::Status)?;
+    let mut newest_first = left.messages.iter().rev();
+    newest_first
+        .find_map(|recorded| Message::parse(&store.read(recorded.position).ok()?).ok()?.content.read().ok())
 }
 
 impl Receipt {

@@ -67,7 +67,7 @@ pub(crate) async fn relay(
 /// None if the publisher takes nothing more.
 async fn publish(publisher: &Publisher, drafts: Vec<Draft>) -> Option<()> {
     for draft in drafts {
-        if let Err(error) = publisher.publish(draft).await {
+        if let Err(error) = publisher.publish_or_bury(draft).await {
             tracing::error!(%error, "what the agent says is not published any further");
             return None;
         }

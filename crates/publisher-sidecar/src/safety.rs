@@ -1,128 +1,128 @@
-//! Finds out which appended messages are safe, and so may be let go of.
-//!
-//! "Appended, then WAIT" would lose messages: after a failover in between, the WAIT runs on the new
-//! primary and confirms what that never had. Only what the very server that confirmed says it holds
-//! counts as safe; see [`runcast_bus::Bus::fence`].
+//! Finds out which appended messages are safe, so that they need not be held any longer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use runcast_bus::{Bus, Durability, Fenced};
+use runcast_bus::{Bus, BusError, Durability, Fenced as Fence};
 use runcast_protocol::{Lane, RunId, Sequence};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
+use crate::aging::Aging;
+use crate::gate::Gate;
 use crate::open_lane::OpenLane;
+use crate::writer::Fenced;
 
-/// How often it is asked, while something is appended and not known to be safe.
-const EVERY: Duration = Duration::from_millis(100);
-/// How long a server may take to hear from a replica, or to fsync.
+/// How often Redis is asked while anything is not known to be safe.
+const EVERY: Duration = Duration::from_millis(150);
+
+/// How long Redis may wait for a replica or the disk before it says that it cannot confirm.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How often a server is asked how it can make messages safe.
-const ASK_DURABILITY: Duration = Duration::from_secs(5);
-/// Where nothing can be asked: older than the fsync interval of one second, with a margin.
-const AGE: Duration = Duration::from_secs(2);
 
-/// The task that finds out.
+/// How long it is believed how messages become safe; a replica may come or go.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+
+/// How often what Redis rejects for good is tried again: somebody may mend the permissions.
+const REJECTED_RETRY: Duration = Duration::from_secs(5);
+
+/// The task that asks.
 pub(crate) struct Safety {
-    bus: Bus,
-    run: RunId,
-    lanes: Vec<Arc<OpenLane>>,
-    ttl: Duration,
-    durability: Option<(Durability, Instant)>,
-    /// What fences saw, where only age makes safe.
-    seen: VecDeque<(Instant, BTreeMap<Lane, Sequence>)>,
-    promise: Promise,
-}
-
-/// Whether the topology can tell soon that messages are safe.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Promise(Arc<AtomicBool>);
-
-impl Promise {
-    pub(crate) fn can_be_kept(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+    pub(crate) run: RunId,
+    /// A connection of its own: while Redis waits for a replica, it answers nothing else on it.
+    pub(crate) bus: Bus,
+    pub(crate) gate: Gate,
+    pub(crate) lanes: Vec<Arc<OpenLane>>,
+    /// Woken when something was appended.
+    pub(crate) exposed: Arc<Notify>,
+    /// The bookkeeping's time to live, renewed by asking.
+    pub(crate) ttl: Duration,
 }
 
 impl Safety {
-    pub(crate) fn new(bus: &Bus, run: &RunId, lanes: &[Arc<OpenLane>], ttl: Duration) -> (Self, Promise) {
-        let promise = Promise::default();
-        let (durability, seen) = (None, VecDeque::new());
-        let (bus, run, lanes) = (bus.clone(), run.clone(), lanes.to_vec());
-        (Self { bus, run, lanes, ttl, durability, seen, promise: promise.clone() }, promise)
-    }
-
-    pub(crate) async fn run(mut self) {
-        let mut tick = interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Asks for ever.
+    pub(crate) async fn run(self) -> Fenced {
+        let since = Instant::now();
+        let mut aging: BTreeMap<Lane, Aging> = BTreeMap::new();
+        let mut known: Option<(Durability, Instant)> = None;
+        // WAIT or INFO may be forbidden to us; appending is not.
+        let mut may_ask = true;
         loop {
-            tick.tick().await;
-            let appended = self.appended();
-            if appended.is_empty() {
-                self.seen.clear();
-            } else if let Err(error) = self.ask(&appended).await {
-                tracing::debug!(%error, "cannot ask what is safe");
-                self.durability = None;
+            if self.lanes.iter().all(|lane| lane.exposed().is_none()) {
+                self.exposed.notified().await;
             }
-        }
-    }
-
-    /// Where the lanes stand that hold something appended and not safe.
-    fn appended(&self) -> BTreeMap<Lane, Sequence> {
-        let held = self.lanes.iter().filter_map(|lane| {
-            let queue = &lane.lock().queue;
-            (queue.unsafe_count() > 0).then_some((lane.lane.clone(), queue.appended()?))
-        });
-        held.collect()
-    }
-
-    async fn ask(&mut self, appended: &BTreeMap<Lane, Sequence>) -> Result<(), runcast_bus::BusError> {
-        let durability = match self.durability {
-            Some((durability, asked)) if asked.elapsed() < ASK_DURABILITY => durability,
-            _ => {
-                let durability = self.bus.durability(&self.run).await?;
-                self.promise.0.store(durability != Durability::Aged, Ordering::Relaxed);
-                self.durability.insert((durability, Instant::now())).0
+            sleep(EVERY).await;
+            let exposed: Vec<_> =
+                self.lanes.iter().filter_map(|lane| Some((lane, lane.exposed()?))).collect();
+            if exposed.is_empty() {
+                continue;
             }
-        };
-        let asked = Instant::now();
-        let Fenced { lanes, confirmed } = self.bus.fence(&self.run, durability, self.ttl, PATIENCE).await?;
-        for lane in &self.lanes {
-            let stands = lanes.get(&lane.lane).copied().unwrap_or_default();
-            if appended.get(&lane.lane).is_some_and(|appended| stands < *appended) {
-                // A failover lost what had been appended: the writer finds out how much, and sends it again.
-                lane.probe_soon();
+            let leave = self.gate.pass().await;
+            let asked = self.ask(&mut known, may_ask).await;
+            let (durability, fence) = match asked {
+                Ok(found) => found,
+                Err(error) => {
+                    known = None;
+                    if error.is_transient() {
+                        leave.failed();
+                        tracing::debug!(%error, "cannot ask what is safe; asking again");
+                    } else {
+                        leave.succeeded();
+                        may_ask = self.tell_rejected(&error, may_ask).await;
+                    }
+                    continue;
+                }
+            };
+            leave.succeeded();
+            if durability != Durability::Aged && !fence.confirmed {
+                known = None;
             }
-        }
-        let safe = match durability {
-            Durability::Replicated | Durability::Fsynced => confirmed.then_some(lanes),
-            Durability::Aged => self.aged(asked, lanes),
-        };
-        if let Some(safe) = safe {
-            for lane in &self.lanes {
-                if let Some(last) = safe.get(&lane.lane) {
-                    lane.secure(*last);
+            for (lane, stood) in exposed {
+                let position = fence.lanes.get(&lane.lane).copied().unwrap_or_default();
+                if position < stood {
+                    // A tail was lost. The writer asks for itself, and sends again what is missing.
+                    lane.doubt();
+                }
+                match durability {
+                    Durability::Aged => {
+                        let aging = aging.entry(lane.lane.clone()).or_default();
+                        let safe = aging.see(since.elapsed(), position);
+                        if safe > Sequence::NONE {
+                            lane.secure(safe);
+                        }
+                    }
+                    Durability::Replicated | Durability::Fsynced if fence.confirmed => lane.secure(position),
+                    Durability::Replicated | Durability::Fsynced => {}
                 }
             }
-            self.lanes.iter().for_each(|lane| lane.tell_moved());
         }
-        Ok(())
     }
 
-    /// What was there long ago, and has been all the time since.
-    fn aged(&mut self, asked: Instant, lanes: BTreeMap<Lane, Sequence>) -> Option<BTreeMap<Lane, Sequence>> {
-        for (_, seen) in &mut self.seen {
-            for (lane, last) in seen {
-                *last = (*last).min(lanes.get(lane).copied().unwrap_or_default());
+    async fn ask(
+        &self,
+        known: &mut Option<(Durability, Instant)>,
+        may_ask: bool,
+    ) -> Result<(Durability, Fence), BusError> {
+        let durability = match *known {
+            _ if !may_ask => Durability::Aged,
+            Some((durability, asked)) if asked.elapsed() < ASK_AGAIN => durability,
+            _ => {
+                let durability = self.bus.durability(&self.run).await?;
+                *known = Some((durability, Instant::now()));
+                durability
             }
+        };
+        Ok((durability, self.bus.fence(&self.run, durability, self.ttl, PATIENCE).await?))
+    }
+
+    /// Returns whether it may be asked how messages become safe.
+    async fn tell_rejected(&self, error: &BusError, may_ask: bool) -> bool {
+        if may_ask {
+            tracing::warn!(%error, "redis does not let us ask what is replicated or synced (INFO, WAIT, WAITAOF); taking for safe what is 2 s old");
+        } else {
+            tracing::error!(%error, "redis does not let us ask where the lanes stand (EXPIRE, HGETALL): nothing is known to be safe, and all is held; trying again every 5 s");
+            sleep(REJECTED_RETRY).await;
         }
-        self.seen.push_back((asked, lanes));
-        let mut safe = None;
-        while self.seen.front().is_some_and(|(at, _)| at.elapsed() >= AGE) {
-            safe = self.seen.pop_front().map(|(_, lanes)| lanes);
-        }
-        safe
+        false
     }
 }

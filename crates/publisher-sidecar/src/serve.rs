@@ -66,7 +66,10 @@ pub(crate) async fn run(
     let end = async {
         while servers.join_next().await.is_some() {}
         match config.serve.unfinished {
-            None if phases.is_open() => return publisher.flush().await,
+            None if phases.is_open() => {
+                publisher.flush().await;
+                return publisher.secured().await;
+            }
             None => {}
             Some(state) => phases.begin_to_finish(
                 Status::new(state).because("the sidecar was stopped before the agent finished"),
@@ -75,6 +78,7 @@ pub(crate) async fn run(
         if phases.finished().is_none() {
             life.await;
         }
+        publisher.secured().await;
     };
     tokio::select! {
         ended = tokio::time::timeout(deadline, end) => {
@@ -89,14 +93,18 @@ pub(crate) async fn run(
 
 /// Says that the variation is running, unless an earlier sidecar said that already, or that it ended.
 async fn take_up(bus: &Bus, publisher: &Publisher, session: &Session, phases: &Phases) {
-    // What an earlier sidecar left may hold the end.
-    publisher.flush().await;
-    if publisher.inherited_status().await == Sequence::NONE {
+    let stood = publisher.claimed_status().await;
+    if stood == Sequence::NONE && publisher.left_status().is_none() {
         session.announce().await;
         return;
     }
     loop {
-        match last_status(bus, publisher.identity()).await {
+        // What is in the journal is later than what is in Redis, or the same.
+        let last = match publisher.left_status() {
+            Some(status) => Ok(Some(status.clone())),
+            None => last_status(bus, publisher.identity()).await,
+        };
+        match last {
             Ok(Some(status)) if status.state.is_terminal() => {
                 tracing::warn!(state = %status.state, "this variation has finished before; taking nothing more");
                 publisher.close();

@@ -34,9 +34,13 @@ impl Session {
         self.publisher.finish(self.draft(status)).await;
     }
 
-    /// [`Self::finish`] until `deadline`: past it, says how much was left.
+    /// [`Self::finish`], and waits until all is safe. Past the `deadline`, says how much was left.
     pub(crate) async fn finish_by(&self, deadline: Instant, status: Status) {
-        if timeout_at(deadline, self.finish(status)).await.is_err() {
+        let finish = async {
+            self.finish(status).await;
+            self.publisher.secured().await;
+        };
+        if timeout_at(deadline, finish).await.is_err() {
             tell_left(&self.publisher);
         }
     }
@@ -49,6 +53,20 @@ impl Session {
 
 /// Says how many messages did not reach Redis in time.
 pub(crate) fn tell_left(publisher: &Publisher) {
-    let left = publisher.pending();
-    tracing::error!(left, "messages left that redis did not take in time (shutdown.deadline)");
+    let (left, exposed) = (publisher.pending(), publisher.exposed());
+    let journal = publisher.journal().is_some();
+    if left > 0 {
+        tracing::error!(
+            left,
+            exposed,
+            journal,
+            "messages left that redis did not take in time (shutdown.deadline)"
+        );
+    } else {
+        tracing::warn!(
+            exposed,
+            journal,
+            "redis has all messages but did not say in time that they are safe there"
+        );
+    }
 }

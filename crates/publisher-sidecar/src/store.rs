@@ -1,113 +1,125 @@
-//! Where held messages are: in memory, in the journal, or both.
+//! The journals on disk: one for each answer to being full, so that what is dropped really makes room.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use runcast_protocol::{Channel, Json, Message, MessageType, Sequence};
+use bytes::Bytes;
+use bytesize::ByteSize;
+use runcast_protocol::{Channel, Sequence};
+use tokio::sync::watch;
 
+use crate::config::JournalConfig;
 use crate::identity::Identity;
-use crate::journal::{Journal, JournalError, Limits, Position, Recovered, Stats};
+use crate::journal::{Journal, JournalError, Limits, Position, Recorded, Recovered, RecoveredLane, Stats};
 
-/// While more bytes than this wait for Redis, a message that is in the journal is not kept in memory
-/// as well: an outage must not cost memory.
-const PENDING_IN_MEMORY: usize = 1 << 20;
+/// A folder in the journal's, the channels whose messages are in it, and its sixteenths of the bytes.
+const PARTS: [(&str, &[Channel], u64); 3] = [
+    ("kept", &[Channel::Output, Channel::Status, Channel::Control, Channel::Acks], 12),
+    ("logs", &[Channel::Logs], 3),
+    ("metrics", &[Channel::Metrics], 1),
+];
 
-/// The journal, if there is one. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// A journal that several lanes share.
+#[derive(Debug)]
 pub(crate) struct Store {
-    journal: Option<Arc<Mutex<Journal>>>,
+    journal: Mutex<Journal>,
+    /// Most bytes of it.
+    pub(crate) limit: u64,
+    /// Wakes those who wait for room.
+    moved: watch::Sender<()>,
 }
 
-/// A message that is held.
-#[derive(Debug)]
-pub(crate) enum Held {
-    /// Here.
-    Memory(Box<Message>),
-    /// In the journal only.
-    Journal(Position),
-}
+/// All of a sidecar's journals. Cheap to clone; empty if there is no folder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stores(Vec<(&'static [Channel], Arc<Store>)>);
 
-/// There is no room in the journal now; the message back.
-#[derive(Debug)]
-pub(crate) struct NoRoom(pub(crate) Box<Message>);
+impl Stores {
+    /// Opens what `config` says; tells what an earlier sidecar left.
+    pub(crate) fn open(
+        config: &JournalConfig,
+        identity: &Identity,
+    ) -> Result<(Self, BTreeMap<Channel, RecoveredLane>), JournalError> {
+        let (mut stores, mut lanes) = (Vec::new(), BTreeMap::new());
+        let Some(folder) = &config.folder else { return Ok((Self(stores), lanes)) };
+        for (name, channels, share) in PARTS {
+            let bytes = config.max_bytes.as_u64() / 16 * share;
+            let limits = Limits { bytes, segment_bytes: config.segment_bytes.as_u64() };
+            let folder = folder.join(name);
+            let (journal, recovered) = Journal::open(&folder, limits, &identity.run, &identity.variation)?;
+            tell(&folder, &recovered);
+            lanes.extend(recovered.lanes);
+            let store = Store { journal: Mutex::new(journal), limit: bytes, moved: watch::Sender::new(()) };
+            stores.push((channels, Arc::new(store)));
+        }
+        Ok((Self(stores), lanes))
+    }
+
+    /// The journal in which a channel's messages are noted.
+    pub(crate) fn of(&self, channel: Channel) -> Option<Arc<Store>> {
+        let mut stores = self.0.iter();
+        stores.find(|(channels, _)| channels.contains(&channel)).map(|(_, store)| store.clone())
+    }
+
+    /// How the journals stand, taken together; none if there are none.
+    pub(crate) fn stats(&self) -> Option<Stats> {
+        self.0.iter().map(|(_, store)| store.lock().stats()).reduce(|all, one| Stats {
+            bytes: all.bytes + one.bytes,
+            segments: all.segments + one.segments,
+            messages: all.messages + one.messages,
+            oldest: all.oldest.max(one.oldest),
+        })
+    }
+}
 
 impl Store {
-    /// Opens the journal in `folder` and tells what it holds.
-    pub(crate) fn open(
-        folder: &Path,
-        limits: Limits,
-        identity: &Identity,
-    ) -> Result<(Self, Recovered), JournalError> {
-        let (journal, recovered) = Journal::open(folder, limits, &identity.run, &identity.variation)?;
-        Ok((Self { journal: Some(Arc::new(Mutex::new(journal))) }, recovered))
+    /// Notes a message; it survives the sidecar then.
+    pub(crate) fn append(&self, channel: Channel, line: &[u8]) -> Result<Recorded, JournalError> {
+        self.lock().append(channel, line)
     }
 
-    /// Notes a message; from now on it survives the sidecar. `pending` are the bytes that wait for
-    /// Redis already.
-    pub(crate) fn keep(
-        &self,
-        channel: Channel,
-        message: Box<Message>,
-        pending: usize,
-    ) -> Result<Held, NoRoom> {
-        let Some(mut journal) = self.lock() else { return Ok(Held::Memory(message)) };
-        match journal.append(channel, &message.to_line()) {
-            Ok(recorded) if pending > PENDING_IN_MEMORY => Ok(Held::Journal(recorded.position)),
-            Ok(_) => Ok(Held::Memory(message)),
-            Err(JournalError::Full { .. }) => Err(NoRoom(message)),
-            Err(error) => {
-                // A disk that fails must not stop the agent: what is in memory still gets through.
-                tracing::error!(%error, "cannot write to the journal; this message is in memory only");
-                Ok(Held::Memory(message))
-            }
-        }
-    }
-
-    /// A message that is held, to be sent.
-    pub(crate) fn load(&self, channel: Channel, held: &Held, identity: &Identity) -> Message {
-        let position = match held {
-            Held::Memory(message) => return (**message).clone(),
-            Held::Journal(position) => *position,
-        };
-        let read = self.lock().map(|journal| journal.read(position));
-        match read {
-            Some(Ok(line)) => match Message::parse(&line) {
-                Ok(message) => return message,
-                Err(error) => tracing::error!(%error, "a message in the journal cannot be read"),
-            },
-            Some(Err(error)) => tracing::error!(%error, "a message in the journal cannot be read"),
-            None => tracing::error!("a message is in a journal that is not there"),
-        }
-        missing(channel, identity)
-    }
-
-    /// Notes where a lane stood before this journal's first message of it.
+    /// Notes where a lane stood before its first message.
     pub(crate) fn origin(&self, channel: Channel, last: Sequence) -> Result<(), JournalError> {
-        self.lock().map_or(Ok(()), |mut journal| journal.origin(channel, last))
+        self.lock().origin(channel, last)
     }
 
-    /// Notes that a lane's first `count` messages are safe, and makes room.
+    /// Notes that a lane's first `count` messages are not needed any more.
     pub(crate) fn safe(&self, channel: Channel, count: u64) {
-        if let Some(Err(error)) = self.lock().map(|mut journal| journal.safe(channel, count)) {
-            tracing::error!(%error, "cannot note in the journal what is safe");
+        if let Err(error) = self.lock().safe(channel, count) {
+            tracing::warn!(%error, %channel, "cannot note what is safe; after a restart it is sent again");
         }
+        self.moved.send_replace(());
     }
 
-    /// How the journal stands, if there is one.
-    pub(crate) fn stats(&self) -> Option<Stats> {
-        self.lock().map(|journal| journal.stats())
+    /// Reads a message.
+    pub(crate) fn read(&self, position: Position) -> Result<Bytes, JournalError> {
+        self.lock().read(position)
     }
 
-    // A panic while holding the lock leaves the journal as its last call did.
-    fn lock(&self) -> Option<MutexGuard<'_, Journal>> {
-        Some(self.journal.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Changes whenever there may be room again.
+    pub(crate) fn moved(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+
+    // A panic while holding the lock leaves the journal usable: it believes what is on disk.
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Stands in a lane for a message that the disk lost: numbers must go on without a hole.
-fn missing(channel: Channel, identity: &Identity) -> Message {
-    let kind = channel.message_type();
-    let content = if kind == MessageType::Output { Json::string("") } else { Json::of(&()) };
-    let metadata = Json::of(&serde_json::json!({"gap": {"reason": "journal damaged"}}));
-    crate::draft::Draft::now(kind, content, metadata).into_message(identity)
+fn tell(folder: &Path, recovered: &Recovered) {
+    let folder = folder.display();
+    let left: usize = recovered.lanes.values().map(|lane| lane.messages.len()).sum();
+    if left > 0 {
+        tracing::info!(%folder, messages = left, "an earlier sidecar left messages in the journal; going on with them");
+    }
+    if let Some(torn) = recovered.torn {
+        tracing::info!(%folder, bytes = torn.bytes, "the journal's end was being written when the sidecar was killed; cut off");
+    }
+    for damage in &recovered.damaged {
+        tracing::error!(%folder, segment = damage.segment, offset = damage.offset, bytes = %ByteSize(damage.bytes), "a part of the journal cannot be read any more");
+    }
+    if recovered.skipped > 0 {
+        tracing::warn!(%folder, entries = recovered.skipped, "the journal has entries of a newer version; skipped");
+    }
 }

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
 use runcast_bus::{Append, Appended, Bus, BusError, Limits};
-use runcast_protocol::{BatchWriter, Lane, RunId, Sequence};
+use runcast_protocol::{Lane, RunId, Sequence};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::identity::Identity;
-use crate::lane_queue::{BatchLimits, Cut, Standing};
+use crate::dead_letters::{DeadLetters, is_about_the_message};
+use crate::gate::Gate;
+use crate::lane_queue::{Cut, Standing};
 use crate::metrics::Metrics;
-use crate::open_lane::OpenLane;
-use crate::store::Store;
+use crate::open_lane::{CutBatch, OpenLane};
 
 /// An idle lane asks this often where it stands: it renews the lane's time to live, and a tail that
 /// Redis lost, or another writer, shows itself.
@@ -25,14 +24,12 @@ const REJECTED_RETRY: Duration = Duration::from_secs(5);
 /// How appends are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// How much a batch holds.
-    pub(crate) batch: BatchLimits,
+    /// Most messages of a batch.
+    pub(crate) messages: usize,
     /// How long after an append messages gather for the next one, unless a batch is full.
     pub(crate) linger: Duration,
     /// Batches above this many bytes are compressed.
     pub(crate) compress_above: usize,
-    /// Whether what is appended counts as safe at once; for experiments.
-    pub(crate) forget_appended: bool,
     /// What the stream keeps.
     pub(crate) limits: Limits,
 }
@@ -56,10 +53,10 @@ pub struct Fenced {
 /// Appends what a lane's queue holds, one batch at a time, until it is fenced or dropped.
 pub(crate) struct LaneWriter {
     pub(crate) run: RunId,
-    pub(crate) identity: Identity,
     pub(crate) lane: Arc<OpenLane>,
-    pub(crate) store: Store,
     pub(crate) bus: Bus,
+    pub(crate) gate: Gate,
+    pub(crate) graves: Arc<DeadLetters>,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,
 }
@@ -69,12 +66,14 @@ impl LaneWriter {
         let epoch = self.claim().await;
         // At a low rate the linger has passed long ago, and a message leaves at once.
         let mut gather_until = Instant::now();
+        // Fewer while the one message is looked for that Redis will not have.
+        let mut most = self.pace.messages;
         loop {
             let probe_at = Instant::now() + PROBE_EVERY;
-            let settled = match self.next_cut(gather_until, probe_at).await {
-                Some(cut) => {
+            let settled = match self.next_batch(gather_until, probe_at, most).await {
+                Some(batch) => {
                     gather_until = Instant::now() + self.pace.linger;
-                    self.append(cut, epoch).await
+                    self.append(batch, epoch, &mut most).await
                 }
                 None => self.probe(epoch).await,
             };
@@ -86,10 +85,10 @@ impl LaneWriter {
 
     async fn claim(&self) -> u64 {
         loop {
-            match self.ask(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await {
+            match self.insist(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await {
                 Appended::Done { last, epoch } => {
                     tracing::debug!(lane = %self.lane.lane, %last, epoch, "lane claimed");
-                    self.begin(last).await;
+                    self.take_over(last).await;
                     return epoch;
                 }
                 reply => {
@@ -100,43 +99,33 @@ impl LaneWriter {
         }
     }
 
-    /// The lane is ours, and stands at `last`: goes on from an earlier sidecar's journal, or begins.
-    async fn begin(&self, last: Sequence) {
-        let channel = self.lane.lane.channel;
-        if !self.lane.lock().queue.is_claimed() {
-            // Noted before the first append, or after a crash the numbers would be others.
-            while let Err(error) = self.store.origin(channel, last) {
-                tracing::error!(%error, lane = %self.lane.lane, "cannot write to the journal; trying again");
-                sleep(REJECTED_RETRY).await;
-            }
-            return self.lane.update(|queue| queue.claimed(last));
-        }
-        match self.lane.update(|queue| queue.stands_at(last)) {
+    async fn take_over(&self, last: Sequence) {
+        let (standing, origin) = self.lane.claimed(last);
+        match standing {
             Standing::Sound => {}
             Standing::Hole { lost } => self.tell_hole(last, lost),
-            Standing::Ahead => {
-                tracing::error!(
-                    lane = %self.lane.lane, %last,
-                    "another sidecar wrote this lane since the journal was left; what it holds is numbered anew"
-                );
-                let origin = self.lane.update(|queue| queue.renumber(last));
-                if let Err(error) = self.store.origin(channel, origin) {
-                    tracing::error!(%error, "cannot note in the journal where the lane goes on");
-                }
-            }
+            Standing::Ahead => tracing::error!(
+                lane = %self.lane.lane, %last,
+                "another writer used this lane's numbers since the journal was written; what is left of it is numbered anew, and some of it may be there twice"
+            ),
         }
+        while let Err(error) = self.lane.note_origin(origin) {
+            tracing::error!(%error, lane = %self.lane.lane, "cannot note in the journal where the lane begins; trying again before anything is sent");
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.lane.tell_claimed(last);
     }
 
     /// Waits for the next messages to append; none if it is time to probe instead.
-    async fn next_cut(&self, gather_until: Instant, probe_at: Instant) -> Option<Cut> {
+    async fn next_batch(&self, gather_until: Instant, probe_at: Instant, most: usize) -> Option<CutBatch> {
         loop {
-            let (waiting, full) = self.lane.backlog();
-            let wake_at = if waiting { gather_until } else { probe_at };
-            if self.lane.take_probe() {
+            let backlog = self.lane.backlog();
+            if backlog.doubted {
                 return None;
             }
-            if full || Instant::now() >= wake_at {
-                return self.lane.lock().queue.cut(self.pace.batch);
+            let wake_at = if backlog.waiting { gather_until } else { probe_at };
+            if backlog.full || Instant::now() >= wake_at {
+                return self.lane.next_batch(most);
             }
             tokio::select! {
                 () = self.lane.work() => {}
@@ -145,51 +134,61 @@ impl LaneWriter {
         }
     }
 
-    async fn append(&self, cut: Cut, epoch: u64) -> Result<(), Fenced> {
-        let batch = self.encode(cut);
+    async fn append(&self, batch: CutBatch, epoch: u64, most: &mut usize) -> Result<(), Fenced> {
+        let CutBatch { cut, batch } = batch;
         let Cut { first, last, rebase } = cut;
-        let append =
-            Append { run: self.run.clone(), lane: self.lane.lane.clone(), epoch, first, last, batch, rebase };
+        let batch = batch.finish(self.pace.compress_above);
+        let (run, lane) = (self.run.clone(), self.lane.lane.clone());
+        let append = Append { run, lane, epoch, first, last, batch, rebase };
         let started = Instant::now();
         // The very same batch, until Redis answers: the append script knows what it has already.
-        let reply = self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await;
-        if matches!(reply, Appended::Done { .. }) {
-            self.metrics.batch(self.lane.lane.channel, cut, started.elapsed());
+        match self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await {
+            Ok(reply) => {
+                if matches!(reply, Appended::Done { .. }) {
+                    self.metrics.batch(self.lane.lane.channel, cut, started.elapsed());
+                }
+                *most = most.saturating_mul(2).min(self.pace.messages);
+                self.settle(reply, epoch)
+            }
+            Err(error) => {
+                let count = cut.last.get() - cut.first.get() + 1;
+                *most = usize::try_from(count / 2).unwrap_or(1).max(1);
+                if count == 1 {
+                    self.bury(last, &error).await;
+                }
+                Ok(())
+            }
         }
-        self.settle(reply, epoch)
+    }
+
+    /// Redis will never have this message: it goes where it can be looked at, and leaves a hole.
+    async fn bury(&self, number: Sequence, error: &BusError) {
+        // Cut again it is the same one: nothing else was appended.
+        let Some(CutBatch { batch, .. }) = self.lane.next_batch(1) else { return };
+        let original = batch.finish(usize::MAX);
+        self.graves.bury(&error.to_string(), &self.lane.lane, Some(number), original).await;
+        self.lane.give_up(number);
     }
 
     async fn probe(&self, epoch: u64) -> Result<(), Fenced> {
-        let reply = self.ask(|| self.bus.probe(&self.run, &self.lane.lane, epoch, self.pace.limits)).await;
-        self.settle(reply, epoch)
-    }
-
-    fn encode(&self, cut: Cut) -> Bytes {
-        let mut batch = BatchWriter::default();
-        for (number, held) in self.lane.lock().queue.items_mut(cut) {
-            let mut message = self.store.load(self.lane.lane.channel, held, &self.identity);
-            message.sequence = number;
-            batch.push(&message.to_line());
-        }
-        batch.finish(self.pace.compress_above)
+        self.lane.doubt_no_more();
+        let probe = || self.bus.probe(&self.run, &self.lane.lane, epoch, self.pace.limits);
+        self.settle(self.insist(probe).await, epoch)
     }
 
     fn settle(&self, reply: Appended, ours: u64) -> Result<(), Fenced> {
         let fenced = |theirs| Fenced { run: self.run.clone(), lane: self.lane.lane.clone(), ours, theirs };
-        let last = match reply {
-            Appended::Done { last, .. } => last,
-            Appended::Rewind { last } => {
-                tracing::warn!(lane = %self.lane.lane, %last, "redis stands elsewhere than expected; sending again from there");
-                self.metrics.rewinds.add(1, &[]);
-                last
-            }
+        let (last, rewound) = match reply {
+            Appended::Done { last, .. } => (last, false),
+            Appended::Rewind { last } => (last, true),
             Appended::Fenced { epoch } => return Err(fenced(epoch)),
         };
-        let standing = self.lane.update(|queue| queue.stands_at(last));
-        if self.pace.forget_appended {
-            self.lane.secure(last);
+        let lost_tail = self.lane.exposed().is_some_and(|stood| last < stood);
+        if rewound || lost_tail {
+            tracing::warn!(lane = %self.lane.lane, %last, "redis stands elsewhere than expected; sending again from there");
+            self.metrics.rewinds.add(1, &[]);
         }
-        match standing {
+        match self.lane.stands_at(last) {
             Standing::Sound => {}
             Standing::Hole { lost } => self.tell_hole(last, lost),
             Standing::Ahead => return Err(fenced(ours)),
@@ -205,11 +204,27 @@ impl LaneWriter {
         self.metrics.lost.add(lost, &[]);
     }
 
-    /// Asks Redis until it answers.
-    async fn ask<F: Future<Output = Result<Appended, BusError>>>(
+    /// [`Self::ask`] where nothing in the question can be at fault.
+    async fn insist<F: Future<Output = Result<Appended, BusError>>>(
         &self,
         mut attempt: impl FnMut() -> F,
     ) -> Appended {
+        loop {
+            match self.ask(&mut attempt).await {
+                Ok(reply) => return reply,
+                Err(error) => self.tell_rejected(&error).await,
+            }
+        }
+    }
+
+    /// Asks Redis until it answers.
+    ///
+    /// # Errors
+    /// If it rejects this very question, which trying again would not change.
+    async fn ask<F: Future<Output = Result<Appended, BusError>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<Appended, BusError> {
         let mut backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_delay(Duration::from_secs(2))
@@ -218,27 +233,38 @@ impl LaneWriter {
             .build();
         let mut told = false;
         loop {
+            let leave = self.gate.pass().await;
             let error = match attempt().await {
                 Ok(reply) => {
+                    leave.succeeded();
                     if told {
                         tracing::info!(lane = %self.lane.lane, "redis takes appends again");
                     }
-                    return reply;
+                    return Ok(reply);
                 }
                 Err(error) => error,
             };
             self.metrics.append_errors.add(1, &[]);
-            let delay = if error.is_transient() {
+            if error.is_transient() {
+                leave.failed();
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, lane = %self.lane.lane, "append failed; trying until it succeeds");
                 }
-                backoff.next().unwrap_or(REJECTED_RETRY)
+                sleep(backoff.next().unwrap_or(REJECTED_RETRY)).await;
             } else {
+                // It is there, and says something.
+                leave.succeeded();
+                if is_about_the_message(&error) {
+                    return Err(error);
+                }
                 told = true;
-                tracing::error!(%error, lane = %self.lane.lane, "redis refuses the append; trying again every 5 s");
-                REJECTED_RETRY
-            };
-            sleep(delay).await;
+                self.tell_rejected(&error).await;
+            }
         }
+    }
+
+    async fn tell_rejected(&self, error: &BusError) {
+        tracing::error!(%error, lane = %self.lane.lane, "redis refuses the append; trying again every 5 s");
+        sleep(REJECTED_RETRY).await;
     }
 }

@@ -8,6 +8,8 @@ use runcast_runtime::http::{Body, json};
 use serde::Serialize;
 
 use super::Api;
+use crate::breaker::BreakerState;
+use crate::publisher::LanePosition;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -16,14 +18,16 @@ struct Report<'a> {
     /// How the variation ended; none while messages are taken.
     finished: Option<Status>,
     lanes: BTreeMap<String, LaneReport>,
-    /// None without a journal.
+    /// None if everything is held in memory.
     journal: Option<JournalReport>,
+    /// The circuit breaker before Redis: closed if all is well.
+    breaker: &'static str,
 }
 
 #[derive(Serialize)]
 struct JournalReport {
     bytes: u64,
-    /// Messages that are not safe in Redis.
+    /// Messages not known to be safe in Redis.
     messages: u64,
     /// Age of the oldest of them.
     oldest_seconds: Option<f64>,
@@ -35,6 +39,8 @@ struct LaneReport {
     accepted: Option<Sequence>,
     /// Last number that is in Redis.
     appended: Option<Sequence>,
+    /// Last number that is known to be safe there.
+    safe: Option<Sequence>,
     pending: u64,
     bytes: usize,
 }
@@ -42,22 +48,26 @@ struct LaneReport {
 pub(super) fn answer(api: &Api) -> Response<Body> {
     let identity = api.publisher.identity();
     let lanes = api.publisher.positions().map(|(lane, position)| {
-        let (accepted, appended) = (position.taken, position.appended);
-        (
-            lane.to_string(),
-            LaneReport { accepted, appended, pending: position.pending, bytes: position.bytes },
-        )
+        let LanePosition { taken, appended, safe, pending, bytes, .. } = position;
+        (lane.to_string(), LaneReport { accepted: taken, appended, safe, pending, bytes })
     });
+    let journal = api.publisher.journal().map(|stats| JournalReport {
+        bytes: stats.bytes,
+        messages: stats.messages,
+        oldest_seconds: stats.oldest.map(|age| age.as_secs_f64()),
+    });
+    let breaker = match api.publisher.breaker() {
+        BreakerState::Closed => "closed",
+        BreakerState::HalfOpen => "half-open",
+        BreakerState::Open => "open",
+    };
     let report = Report {
         run_id: &identity.run,
         variation_id: &identity.variation,
         finished: api.phases.finished(),
         lanes: lanes.collect(),
-        journal: api.publisher.journal().map(|stats| JournalReport {
-            bytes: stats.bytes,
-            messages: stats.messages,
-            oldest_seconds: stats.oldest.map(|age| age.as_secs_f64()),
-        }),
+        journal,
+        breaker,
     };
     json(StatusCode::OK, &report)
 }

@@ -1,0 +1,197 @@
+//! Dead letters: messages that could never be stored, with the reason.
+
+use bytes::Bytes;
+use fred::interfaces::{KeysInterface, StreamsInterface};
+use fred::types::Value;
+use jiff::Timestamp;
+use runcast_protocol::{BatchWriter, Json, Lane, Message, RunId, Sequence, timestamp};
+
+use crate::{Append, Appended, Bus, BusError, EntryId, Limits};
+
+/// A message that could not be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why not.
+    pub reason: String,
+    /// When that was found out.
+    pub time: Timestamp,
+    /// The lane it was for.
+    pub lane: Lane,
+    /// Its number there; none if it never had one.
+    pub sequence: Option<Sequence>,
+    /// The message as it was: JSON on one line, or whatever it was instead.
+    pub original: Bytes,
+}
+
+impl Bus {
+    /// Adds a dead letter to the run's; returns its ID.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked, or will not have it either.
+    pub async fn bury(&self, run: &RunId, letter: &DeadLetter, limits: Limits) -> Result<EntryId, BusError> {
+        let sequence = letter.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
+        let fields: Vec<(&str, Value)> = vec![
+            ("reason", letter.reason.as_str().into()),
+            ("time", timestamp::Text(letter.time).to_string().into()),
+            ("lane", letter.lane.to_string().into()),
+            ("sequence", sequence.into()),
+            ("original", letter.original.clone().into()),
+        ];
+        let limit = ("MAXLEN", "~", i64::try_from(limits.entries).unwrap_or(i64::MAX));
+        let key = key(run);
+        let id: String = self.client().xadd(&key, false, limit, "*", fields).await?;
+        let ttl = i64::try_from(limits.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
+        let _: () = self.client().expire(&key, ttl, None).await?;
+        id.parse()
+    }
+
+    /// At most `count` of a run's dead letters, oldest first, those after `after`.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked.
+    pub async fn dead_letters(
+        &self,
+        run: &RunId,
+        after: EntryId,
+        count: u64,
+    ) -> Result<Vec<(EntryId, DeadLetter)>, BusError> {
+        self.dead_range(run, &format!("({after}"), "+", count).await
+    }
+
+    /// One dead letter; none if there is none with this ID.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked.
+    pub async fn dead_letter(&self, run: &RunId, id: EntryId) -> Result<Option<DeadLetter>, BusError> {
+        let found = self.dead_range(run, &id.to_string(), &id.to_string(), 1).await?;
+        Ok(found.into_iter().next().map(|(_, letter)| letter))
+    }
+
+    /// Deletes a dead letter; returns whether it was there.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked.
+    pub async fn drop_dead_letter(&self, run: &RunId, id: EntryId) -> Result<bool, BusError> {
+        let deleted: u64 = self.client().xdel(key(run), id.to_string()).await?;
+        Ok(deleted > 0)
+    }
+
+    /// Appends a dead letter to its lane as the next message, with a number of its own, and deletes
+    /// it; returns the number. Claims the lane: a sidecar that still writes it is fenced, and stops.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked, if there is no such letter, or if it is no message. It
+    /// stays where it is then.
+    pub async fn requeue_dead_letter(
+        &self,
+        run: &RunId,
+        id: EntryId,
+        limits: Limits,
+    ) -> Result<Sequence, BusError> {
+        let letter = self.dead_letter(run, id).await?;
+        let letter = letter.ok_or_else(|| BusError::Reply(format!("there is no dead letter {id}")))?;
+        let message = Message::parse(&letter.original);
+        let mut message = message.map_err(|error| BusError::Rejected(error.to_string()))?;
+        let Appended::Done { last, epoch } = self.claim(run, &letter.lane, limits).await? else {
+            return Err(BusError::Reply(format!("{} cannot be claimed", letter.lane)));
+        };
+        let number = last.next();
+        message.sequence = number;
+        message.extra.push(("requeued".into(), Json::string(&id.to_string())));
+        let mut batch = BatchWriter::default();
+        batch.push(&message.to_line());
+        let append = Append {
+            run: run.clone(),
+            lane: letter.lane,
+            epoch,
+            first: number,
+            last: number,
+            batch: batch.finish(usize::MAX),
+            rebase: false,
+        };
+        match self.append(append, limits).await? {
+            Appended::Done { .. } => {
+                self.drop_dead_letter(run, id).await?;
+                Ok(number)
+            }
+            other => Err(BusError::Reply(format!("append answered {other:?}"))),
+        }
+    }
+
+    async fn dead_range(
+        &self,
+        run: &RunId,
+        start: &str,
+        end: &str,
+        count: u64,
+    ) -> Result<Vec<(EntryId, DeadLetter)>, BusError> {
+        type Entries = Vec<(String, Vec<Bytes>)>;
+        let reply: Value = self.client().xrange(key(run), start, end, Some(count)).await?;
+        let entries: Entries = if matches!(reply, Value::Null) { Vec::new() } else { reply.convert()? };
+        let parsed = entries.into_iter().map(|(id, fields)| {
+            let letter = parse(&fields).ok_or_else(|| BusError::Reply(format!("{id} is no dead letter")))?;
+            Ok((id.parse()?, letter))
+        });
+        parsed.collect()
+    }
+}
+
+fn key(run: &RunId) -> String {
+    format!("run:{{{run}}}:dead")
+}
+
+fn parse(fields: &[Bytes]) -> Option<DeadLetter> {
+    let field = |name: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        pairs.find_map(|pair| (pair[0] == name.as_bytes()).then(|| pair[1].clone()))
+    };
+    let text = |name: &str| Some(String::from_utf8_lossy(&field(name)?).into_owned());
+    let sequence = text("sequence")?;
+    Some(DeadLetter {
+        reason: text("reason")?,
+        time: text("time")?.parse().ok()?,
+        lane: text("lane")?.parse().ok()?,
+        sequence: sequence.parse().ok().and_then(|number| Sequence::new(number).ok()),
+        original: field("original")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::RedisConfig;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_letter_is_listed_shown_requeued_and_dropped() {
+        let redis = runcast_testkit::Redis::start().await;
+        let bus = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
+        let run = RunId::new("r").unwrap();
+        let limits = Limits { ttl: Duration::from_secs(60), entries: 100 };
+        assert_eq!(bus.dead_letters(&run, EntryId::default(), 10).await.unwrap(), []);
+        let message = br#"{"timestamp":"2026-01-10T10:30:00.123456Z","run_id":"r","variation_id":"v","sequence":7,"type":"log","content":1,"metadata":{}}"#;
+        let letter = |original: &'static [u8]| DeadLetter {
+            reason: "too large".into(),
+            time: timestamp::now(),
+            lane: "logs/v".parse().unwrap(),
+            sequence: Sequence::new(7).ok(),
+            original: Bytes::from_static(original),
+        };
+        let first = bus.bury(&run, &letter(message), limits).await.unwrap();
+        let unnumbered = DeadLetter { sequence: None, ..letter(b"no message") };
+        let second = bus.bury(&run, &unnumbered, limits).await.unwrap();
+        let listed = bus.dead_letters(&run, EntryId::default(), 10).await.unwrap();
+        assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [first, second]);
+        assert_eq!(bus.dead_letters(&run, first, 10).await.unwrap(), [(second, unnumbered)]);
+        assert_eq!(bus.dead_letter(&run, first).await.unwrap().unwrap().original, &message[..]);
+
+        assert!(bus.requeue_dead_letter(&run, second, limits).await.is_err(), "it is no message");
+        assert_eq!(bus.requeue_dead_letter(&run, first, limits).await.unwrap().get(), 1);
+        assert_eq!(bus.dead_letter(&run, first).await.unwrap(), None);
+        let page = bus.read(&run, &"logs/v".parse().unwrap(), EntryId::default(), 10).await.unwrap();
+        assert!(String::from_utf8_lossy(&page.batches[0]).contains(r#""sequence":1,"#));
+        assert!(bus.drop_dead_letter(&run, second).await.unwrap());
+        assert!(!bus.drop_dead_letter(&run, second).await.unwrap());
+    }
+}
