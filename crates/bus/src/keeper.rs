@@ -218,11 +218,12 @@ impl Keeper {
         let channels = self.wanted.read().channels();
         let missing: Vec<_> =
             channels.into_iter().filter(|channel| !self.placed.contains_key(channel)).collect();
+        self.unsettled = false;
         self.place(missing).await;
     }
 
+    /// Subscribes to these channels; those that could not be are left to [`Self::settle`].
     async fn place(&mut self, channels: Vec<String>) {
-        self.unsettled = false;
         let homes = channels.into_iter().map(|channel| {
             let node = self.routing.as_ref().and_then(|routing| owner(routing, &channel));
             (node, channel)
