@@ -1,20 +1,15 @@
 //! A viewer behind the ring: reading the streams, each lane in turn, until the ring holds the rest.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use runcast_protocol::{Cursor, EventName, Lane, sse};
 
 use crate::live::Live;
-use crate::reader::{Found, Item, LaneReader, Past, Scan};
+use crate::reader::{Found, Item, LaneReader, PAUSE, Past, Scan};
 use crate::ring_reader::RingReader;
 use crate::view::json;
 use crate::viewer::{Phase, Step};
-
-/// How long to wait before asking again for what Redis knew of but does not have, or if it cannot
-/// be asked.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A viewer behind the ring.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! A run's feed: one task that takes in what the run says and passes it on to the run's views,
 //! each message once and in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use runcast_bus::{Bus, BusError, Inbox, Incoming};
+use runcast_bus::{Bus, BusError, Inbox, Incoming, LaneState};
 use runcast_protocol::{Batch, Channel, Entry, Gap, Lane, RunId, Sequence, VariationId, keys};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -163,8 +163,8 @@ impl Feed {
         self.inbox.subscribe(channels).await;
     }
 
-    /// Asks Redis where the lanes stand: follows new ones, and learns which are behind.
-    async fn refresh(&mut self) -> Result<(), BusError> {
+    /// Asks Redis where the lanes stand, and returns it: follows new ones, and learns which are behind.
+    async fn refresh(&mut self) -> Result<BTreeMap<Lane, LaneState>, BusError> {
         let known = self.state.variations().len();
         let mut lanes = self.context.bus.lanes(&self.run).await?;
         let is_new = |lane: &Lane| lane.channel == Channel::Status && !self.tracker.follows(lane);
@@ -181,16 +181,16 @@ impl Feed {
             self.subscribe(&[]).await;
             lanes = self.context.bus.lanes(&self.run).await?;
         }
-        for (lane, at) in lanes {
-            if self.channels.contains(&lane.channel) && !self.tracker.follows(&lane) {
+        for (lane, at) in &lanes {
+            if self.channels.contains(&lane.channel) && !self.tracker.follows(lane) {
                 // For the views there are it begins now; for one that is being opened, what is
                 // there already is the past, which its viewers read by themselves.
-                let seen = self.views.iter().any(|view| view.selection().has_lane(&lane));
+                let seen = self.views.iter().any(|view| view.selection().has_lane(lane));
                 self.tracker.follow(lane.clone(), if seen { Sequence::NONE } else { at.last });
             }
-            self.tracker.learn(&lane, at.last);
+            self.tracker.learn(lane, at.last);
         }
-        Ok(())
+        Ok(lanes)
     }
 
     async fn take_in(&mut self, incoming: Incoming) {
@@ -317,14 +317,13 @@ impl Feed {
         if !std::mem::take(&mut self.may_be_over) || !self.views.iter().any(|view| self.has_ended(view)) {
             return;
         }
-        if let Err(error) = self.refresh().await {
-            return tracing::debug!(run = %self.run, %error, "could not make sure of the end; trying at the next check");
-        }
-        self.catch_up().await;
-        let last = match self.context.bus.lanes(&self.run).await {
+        let last = match self.refresh().await {
             Ok(lanes) => lanes,
-            Err(error) => return tracing::debug!(run = %self.run, %error, "could not make sure of the end"),
+            Err(error) => {
+                return tracing::debug!(run = %self.run, %error, "could not make sure of the end; trying at the next check");
+            }
         };
+        self.catch_up().await;
         for view in self.views.iter().filter(|view| self.has_ended(view)) {
             let mut chosen = last.iter().filter(|(lane, _)| view.selection().has_lane(lane));
             let complete = chosen

@@ -1,6 +1,7 @@
 //! Reading a lane's past from its stream, a page at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runcast_bus::{Bus, BusError, EntryId};
 use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, RunId, Sequence};
@@ -10,6 +11,9 @@ use crate::view::View;
 
 /// What a page should weigh, in bytes: the number of entries asked for follows from it.
 const PAGE_BYTES: usize = 256 << 10;
+/// How long to wait before asking again for what Redis knew of but does not have, or if it cannot
+/// be asked.
+pub const PAUSE: Duration = Duration::from_millis(200);
 /// Most entries of a page.
 const PAGE_ENTRIES: usize = 256;
 

@@ -2,19 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use runcast_protocol::{Channel, Cursor, Entry, EventName, Json, Lane, Sequence, Snapshot};
 use serde::Deserialize;
 
 use crate::catch_up::CatchUp;
-use crate::reader::{Found, Item, LaneReader, Past, Scan};
+use crate::reader::{Found, Item, LaneReader, PAUSE, Past, Scan};
 use crate::view::{encode, json};
 use crate::viewer::{Phase, Step};
-
-/// How long to wait before asking again for what Redis does not have now.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A viewer that gets snapshots: the text of each output lane, the last message of each status
 /// lane. The other lanes begin live. A text above the limit comes as several snapshots, one after
