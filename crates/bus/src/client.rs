@@ -37,6 +37,7 @@ struct Shared {
     clients: RwLock<Clients>,
     append: Script,
     read: Script,
+    decide: Script,
     topology: ServerConfig,
 }
 
@@ -62,6 +63,7 @@ impl Bus {
             clients: RwLock::new(clients),
             append: Script::from_lua(include_str!("lua/append.lua")),
             read: Script::from_lua(include_str!("lua/read.lua")),
+            decide: Script::from_lua(include_str!("lua/decide.lua")),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -131,6 +133,10 @@ impl Bus {
 
     pub(crate) async fn read_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
         self.eval(&self.shared.read, keys, args).await
+    }
+
+    pub(crate) async fn decide_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
+        self.eval(&self.shared.decide, keys, args).await
     }
 
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all

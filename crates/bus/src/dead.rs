@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fred::interfaces::{KeysInterface, StreamsInterface};
 use fred::types::Value;
 use jiff::Timestamp;
-use runcast_protocol::{BatchWriter, Json, Lane, Message, RunId, Sequence, timestamp};
+use runcast_protocol::{BatchWriter, Json, Lane, Message, RunId, Sequence, keys, timestamp};
 
 use crate::{Append, Appended, Bus, BusError, EntryId, Limits};
 
@@ -38,7 +38,7 @@ impl Bus {
             ("original", letter.original.clone().into()),
         ];
         let limit = ("MAXLEN", "~", i64::try_from(limits.entries).unwrap_or(i64::MAX));
-        let key = key(run);
+        let key = keys::dead(run);
         let id: String = self.client().xadd(&key, false, limit, "*", fields).await?;
         let ttl = i64::try_from(limits.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
         let _: () = self.client().expire(&key, ttl, None).await?;
@@ -72,7 +72,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn drop_dead_letter(&self, run: &RunId, id: EntryId) -> Result<bool, BusError> {
-        let deleted: u64 = self.client().xdel(key(run), id.to_string()).await?;
+        let deleted: u64 = self.client().xdel(keys::dead(run), id.to_string()).await?;
         Ok(deleted > 0)
     }
 
@@ -126,7 +126,7 @@ impl Bus {
         count: u64,
     ) -> Result<Vec<(EntryId, DeadLetter)>, BusError> {
         type Entries = Vec<(String, Vec<Bytes>)>;
-        let reply: Value = self.client().xrange(key(run), start, end, Some(count)).await?;
+        let reply: Value = self.client().xrange(keys::dead(run), start, end, Some(count)).await?;
         let entries: Entries = if matches!(reply, Value::Null) { Vec::new() } else { reply.convert()? };
         let parsed = entries.into_iter().map(|(id, fields)| {
             let letter = parse(&fields).ok_or_else(|| BusError::Reply(format!("{id} is no dead letter")))?;
@@ -134,10 +134,6 @@ impl Bus {
         });
         parsed.collect()
     }
-}
-
-fn key(run: &RunId) -> String {
-    format!("run:{{{run}}}:dead")
 }
 
 fn parse(fields: &[Bytes]) -> Option<DeadLetter> {

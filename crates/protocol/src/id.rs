@@ -97,6 +97,11 @@ identifier!(
     VariationId,
     "variation id"
 );
+identifier!(
+    /// Names one command of a run.
+    CommandId,
+    "command id"
+);
 
 #[cfg(test)]
 mod tests {

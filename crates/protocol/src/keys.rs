@@ -29,6 +29,30 @@ pub fn run_of_lanes(key: &str) -> Option<RunId> {
     RunId::new(key.strip_prefix(LANES.0)?.strip_suffix(LANES.1)?).ok()
 }
 
+/// Stream of the run's dead letters.
+pub fn dead(run: &RunId) -> String {
+    format!("run:{{{run}}}:dead")
+}
+
+/// Key that lives as long as a variation's sidecar renews it.
+pub fn lease(run: &RunId, variation: &VariationId) -> String {
+    format!("run:{{{run}}}:lease:{variation}")
+}
+
+/// The run's read model.
+pub fn summary(run: &RunId) -> String {
+    format!("run:{{{run}}}:summary")
+}
+
+/// How many streams and channels the lifecycle events of all runs are spread over.
+pub const FEEDS: u16 = 16;
+
+/// Stream and pub/sub channel of the lifecycle events of the runs whose slot (CRC16 of the run id, as
+/// in Redis Cluster) is `n` modulo [`FEEDS`].
+pub fn feed(n: u16) -> String {
+    format!("runs:feed:{n}")
+}
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }

@@ -2,6 +2,7 @@
 //! cursors, Server-Sent Events frames and the names of things in Redis. Pure values, no I/O.
 
 mod batch;
+mod command;
 mod cursor;
 mod event;
 mod id;
@@ -14,9 +15,10 @@ pub mod sse;
 mod status;
 
 pub use batch::{Batch, BatchError, BatchWriter, Entry};
+pub use command::{Ack, Action, Control, Ended, Issued, Letter, Step, merge_patch};
 pub use cursor::{Cursor, CursorError};
 pub use event::{End, EventName, Gap, GapReason, Snapshot, Start};
-pub use id::{InvalidId, RunId, VariationId};
+pub use id::{CommandId, InvalidId, RunId, VariationId};
 pub use json::{InvalidJson, Json};
 pub use lane::{Channel, InvalidLane, Lane, Writer};
 pub use message::{Message, MessageError, MessageHead, MessageType, timestamp};

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// Known, and not begun.
+    Pending,
     /// At work.
     Running,
     /// Ended well.
@@ -23,12 +25,13 @@ pub enum State {
 impl State {
     /// Whether nothing comes after it.
     pub fn is_terminal(self) -> bool {
-        self != Self::Running
+        !matches!(self, Self::Pending | Self::Running)
     }
 
     /// The state's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "pending",
             Self::Running => "running",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -37,16 +40,24 @@ impl State {
         }
     }
 
-    /// The state of a run from those of its variations: running while one is, else the worst of them.
+    /// The state of a run from those of its variations: running once one has begun and while not all
+    /// have ended, then the worst of them.
     pub fn of_run(variations: impl IntoIterator<Item = Self>) -> Self {
-        let rank = |state: &Self| match state {
+        let all: Vec<Self> = variations.into_iter().collect();
+        if !all.is_empty() && all.iter().all(|state| *state == Self::Pending) {
+            return Self::Pending;
+        }
+        let badness = |state: &Self| match state {
             Self::Succeeded => 0,
             Self::Cancelled => 1,
             Self::Failed => 2,
             Self::Lost => 3,
-            Self::Running => 4,
+            Self::Running | Self::Pending => 4,
         };
-        variations.into_iter().max_by_key(rank).unwrap_or(Self::Running)
+        match all.into_iter().max_by_key(badness) {
+            Some(worst) if worst.is_terminal() => worst,
+            _ => Self::Running,
+        }
     }
 }
 
@@ -96,11 +107,13 @@ mod tests {
 
     #[test]
     fn a_run_is_as_its_worst_variation_and_running_while_one_is() {
-        use State::{Cancelled, Failed, Lost, Running, Succeeded};
+        use State::{Cancelled, Failed, Lost, Pending, Running, Succeeded};
         assert_eq!(State::of_run([Succeeded, Succeeded]), Succeeded);
         assert_eq!(State::of_run([Succeeded, Failed, Cancelled]), Failed);
         assert_eq!(State::of_run([Lost, Failed]), Lost);
         assert_eq!(State::of_run([Lost, Running]), Running);
+        assert_eq!(State::of_run([Pending, Pending]), Pending);
+        assert_eq!(State::of_run([Pending, Succeeded]), Running);
         assert_eq!(State::of_run([]), Running);
     }
 }
