@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-clients fmt lint unit integration latency chaos fuzz deny tools clean bins
+.PHONY: help build demo test test-clients fmt lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,12 @@ CHAOS ?= --topology sentinel
 
 chaos: tools bins ## Breaks things under real load and checks that nobody misses a word
 	target/debug/chaos $(CHAOS)
+
+# All that is broken by whatever is broken: the seed is printed, and repeats the schedule.
+chaos-smoke: tools bins ## A few minutes of chaos on each topology
+	target/debug/chaos --topology standalone --count 8 --pause 2
+	target/debug/chaos --topology sentinel --count 8 --pause 2 --seconds 120
+	target/debug/chaos --topology cluster --count 8 --pause 2 --seconds 120
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	@command -v cargo-fuzz >/dev/null || { \

@@ -45,6 +45,19 @@ pub async fn unix_post(
     Ok((status, body))
 }
 
+/// GETs from a Unix socket: status and body.
+///
+/// # Errors
+/// If the server cannot be reached.
+pub async fn unix_get(socket: &Path, path: &str) -> anyhow::Result<(u16, Bytes)> {
+    let request = Request::get(path).header("host", "localhost").body(Full::default())?;
+    let (response, task) = send(UnixStream::connect(socket).await?, request).await?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await?.to_bytes();
+    task.abort();
+    Ok((status, body))
+}
+
 /// GETs a path of a loopback port. The answer's body lives as long as the task.
 pub(crate) async fn request(
     port: u16,

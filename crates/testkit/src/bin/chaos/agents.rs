@@ -93,6 +93,11 @@ impl Agents {
 }
 
 impl Sidecars {
+    /// Where they listen.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        self.0.iter().map(|slot| slot.socket.clone()).collect()
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -6,9 +6,10 @@ use clap::ValueEnum;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
-use runcast_testkit::{Cut, Fanout};
+use runcast_testkit::{Cut, Fanout, Redis};
 
 use crate::agents::{RUN, Sidecars};
+use crate::kept::Kept;
 use crate::report::{Outage, Timeline};
 use crate::topology::Topology;
 
@@ -33,6 +34,8 @@ pub(crate) enum Fault {
     RestartSentinel,
     /// Moves the run's slot to another master.
     MigrateSlot,
+    /// Fills the primary's memory until it evicts keys, whichever they are.
+    FillMemory,
     /// kill -9 of a sidecar, and its restart.
     KillSidecar,
     /// kill -9 of a fan-out, and its restart.
@@ -98,6 +101,11 @@ impl Nemesis {
     /// Waits until everything is whole again.
     pub(crate) async fn heal(&mut self) {
         self.topology.until_whole().await;
+    }
+
+    /// What Redis still holds.
+    pub(crate) async fn kept(&self) -> Kept {
+        Kept::ask(&self.topology.url()).await
     }
 
     /// The sidecars' logs.
@@ -178,9 +186,47 @@ impl Nemesis {
                     cluster.migrate(&key).await;
                 }
             }
+            Fault::FillMemory => {
+                let primary = self.topology.primary(&key).await?;
+                evict(&self.topology.nodes()[primary]).await;
+            }
             Fault::KillSidecar => self.sidecars.kill9(rng.random_range(0..self.sidecars.len())).await,
             Fault::KillFanout => self.fanouts[rng.random_range(0..2)].restart().await,
         }
         None
     }
+}
+
+/// Most keys that are filled in.
+const FILLING: usize = 400;
+
+/// So many keys are evicted, at least.
+const EVICTED: u64 = 60;
+
+/// Has a server evict some of its keys, by filling its memory; then it has room again.
+async fn evict(server: &Redis) {
+    let info = async |section: &str, field: &str| {
+        let info = server.command(&["INFO", section]).await.ok()?.text();
+        let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let (Some(used), Some(before)) =
+        (info("memory", "used_memory").await, info("stats", "evicted_keys").await)
+    else {
+        return;
+    };
+    let limit = (used + (4 << 20)).to_string();
+    for (name, value) in [("maxmemory-policy", "allkeys-random"), ("maxmemory", &limit)] {
+        let _ = server.command(&["CONFIG", "SET", name, value]).await;
+    }
+    let filling = "x".repeat(100 << 10);
+    for number in 0..FILLING {
+        // In the run's slot, or a cluster's server might not have it.
+        let key = format!("{{{RUN}}}:filling:{number}");
+        let _ = server.command(&["SET", &key, &filling, "EX", "5"]).await;
+        if info("stats", "evicted_keys").await.is_some_and(|now| now >= before + EVICTED) {
+            break;
+        }
+    }
+    let _ = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
 }

@@ -1,19 +1,21 @@
 //! Viewers that come and go, and one that stays and measures.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use runcast_protocol::Lane;
 use runcast_testkit::{History, Viewer};
 use tokio::task::JoinHandle;
 
 use crate::agents::RUN;
+use crate::silences::Silences;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Viewers at work.
 pub(crate) struct Watchers {
+    ports: [u16; 2],
     tasks: Vec<JoinHandle<Seen>>,
 }
 
@@ -22,8 +24,8 @@ pub(crate) struct Watchers {
 pub(crate) struct Seen {
     /// All of it; order and repetition are checked as it comes.
     pub(crate) history: History,
-    /// When something came: silences of more than 100 ms, from when to when.
-    pub(crate) silences: Vec<(Instant, Instant)>,
+    /// When nothing came.
+    pub(crate) silences: Silences,
     /// How often it connected.
     pub(crate) connections: usize,
 }
@@ -35,11 +37,13 @@ impl Watchers {
             let rng = SmallRng::seed_from_u64(seed ^ number as u64);
             tokio::spawn(watch(ports, number > 0, rng))
         });
-        Self { tasks: tasks.collect() }
+        Self { ports, tasks: tasks.collect() }
     }
 
-    /// Waits until all have seen the end.
-    pub(crate) async fn finish(self) -> Vec<Result<Seen, String>> {
+    /// Waits until all have seen the end. The last is one that came only now: what the others saw must
+    /// still be there for him.
+    pub(crate) async fn finish(mut self) -> Vec<Result<Seen, String>> {
+        self.tasks.push(tokio::spawn(watch(self.ports, false, SmallRng::seed_from_u64(0))));
         let mut seen = Vec::new();
         for (number, task) in self.tasks.into_iter().enumerate() {
             let outcome = tokio::time::timeout(PATIENCE, task).await;
@@ -61,7 +65,7 @@ fn reason(failure: tokio::task::JoinError) -> String {
 
 async fn watch(ports: [u16; 2], restless: bool, mut rng: SmallRng) -> Seen {
     let mut viewer = Viewer::new(ports[0], RUN, "channels=output,status");
-    let (mut silences, mut last, mut connections) = (Vec::new(), Instant::now(), 0);
+    let (mut silences, mut connections) = (Silences::new(), 0);
     while viewer.history.end.is_none() {
         viewer.set_port(ports[rng.random_range(0..2)]);
         connections += 1;
@@ -72,10 +76,7 @@ async fn watch(ports: [u16; 2], restless: bool, mut rng: SmallRng) -> Seen {
         while leaves.is_none_or(|at| Instant::now() < at) {
             match tokio::time::timeout(Duration::from_millis(200), viewer.next()).await {
                 Ok(Ok(Some(_))) => {
-                    if last.elapsed() > Duration::from_millis(100) {
-                        silences.push((last, Instant::now()));
-                    }
-                    last = Instant::now();
+                    silences.broken();
                     if viewer.history.end.is_some() {
                         break;
                     }
@@ -91,18 +92,9 @@ async fn watch(ports: [u16; 2], restless: bool, mut rng: SmallRng) -> Seen {
 }
 
 impl Seen {
-    /// The longest silence that overlaps a stretch of time.
-    pub(crate) fn stall(&self, from: Instant, to: Instant) -> Duration {
-        let overlapping = self.silences.iter().filter(|(begun, ended)| *begun < to && *ended > from);
-        overlapping.map(|(begun, ended)| ended.duration_since((*begun).max(from))).max().unwrap_or_default()
-    }
-
-    /// How many gaps were told, by lane.
-    pub(crate) fn gaps(&self) -> BTreeMap<String, u64> {
-        let mut gaps = BTreeMap::new();
-        for gap in &self.history.gaps {
-            *gaps.entry(gap.lane.to_string()).or_default() += gap.last.get() - gap.first.get() + 1;
-        }
-        gaps
+    /// How many messages of a lane it was told it cannot have.
+    pub(crate) fn missed(&self, lane: &Lane) -> usize {
+        let gaps = self.history.gaps.iter().filter(|gap| gap.lane == *lane);
+        gaps.map(|gap| (gap.last.get() - gap.first.get() + 1) as usize).sum()
     }
 }
