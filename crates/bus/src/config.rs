@@ -92,8 +92,9 @@ impl RedisConfig {
         // A Redis that is down at start is waited for, like one that goes down later.
         config.fail_fast = false;
         let mut builder = Builder::from_config(config);
-        // The client library waits the first delay before the first attempt too.
-        let mut policy = ReconnectPolicy::new_exponential(0, 10, 2_000, 2);
+        // The client library waits the first delay before the first attempt too. The longest is what a
+        // failover may take longer than the promotion itself.
+        let mut policy = ReconnectPolicy::new_exponential(0, 10, 500, 2);
         policy.set_jitter(20);
         builder.set_policy(policy);
         builder.with_connection_config(|connection| self.connection(connection));

@@ -17,7 +17,7 @@ use crate::{Bus, BusError};
 /// Requests taken in one go; their channels share commands.
 const REQUESTS_AT_ONCE: usize = 256;
 /// How often connections are probed, what failed is tried again, and a cluster's topology is asked for.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(500);
 
 /// Which server a connection leads to: a cluster's master, or none where there is only one.
 pub(crate) type NodeKey = Option<Server>;
