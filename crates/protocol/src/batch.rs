@@ -14,6 +14,10 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// below what a decompression bomb would need.
 const MAX_BYTES: usize = 16 << 20;
 
+/// A frame that wants a larger window than [`MAX_BYTES`] (2^24) would take that much memory whatever it
+/// holds.
+const WINDOW_LOG: u32 = 24;
+
 /// Why a payload is not a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
@@ -111,7 +115,8 @@ fn decompress(payload: Bytes) -> Result<Bytes, BatchError> {
     if !payload.starts_with(&ZSTD_MAGIC) {
         return if payload.len() > MAX_BYTES { Err(BatchError::TooLarge) } else { Ok(payload) };
     }
-    let decoder = zstd::Decoder::new(&payload[..]).map_err(BatchError::Zstd)?;
+    let mut decoder = zstd::Decoder::new(&payload[..]).map_err(BatchError::Zstd)?;
+    decoder.window_log_max(WINDOW_LOG).map_err(BatchError::Zstd)?;
     let mut text = Vec::new();
     decoder.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(BatchError::Zstd)?;
     if text.len() > MAX_BYTES { Err(BatchError::TooLarge) } else { Ok(text.into()) }
