@@ -5,6 +5,8 @@ mod batch;
 mod command;
 mod cursor;
 mod event;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod id;
 mod json;
 pub mod keys;

@@ -1,0 +1,17 @@
+//! gRPC types, generated from `proto/`.
+
+/// `runcast.control.v1`: commands and runs.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated; the comments are those of proto/"
+)]
+pub mod control {
+    tonic::include_proto!("runcast.control.v1");
+
+    /// The encoded `google.protobuf.FileDescriptorSet`, for server reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runcast.control.v1.bin"));
+}
