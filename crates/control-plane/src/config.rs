@@ -1,0 +1,127 @@
+//! The control-plane's configuration; `default.toml` explains each option.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use runcast_bus::{Limits, RedisConfig};
+use runcast_runtime::config::ConfigError;
+use runcast_runtime::{AdminConfig, TelemetryConfig};
+use serde::Deserialize;
+
+/// The defaults, with an explanation of each option.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// All of the control-plane's configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct Config {
+    pub grpc: GrpcConfig,
+    pub tls: TlsConfig,
+    pub cors: CorsConfig,
+    pub limits: LimitsConfig,
+    pub lease: LeaseConfig,
+    pub runs: RunsConfig,
+    pub retention: RetentionConfig,
+    pub stream: StreamConfig,
+    pub redis: RedisConfig,
+    pub admin: AdminConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[grpc]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct GrpcConfig {
+    pub listen: String,
+    pub max_message: ByteSize,
+    pub max_streams: u32,
+    #[serde(with = "runcast_runtime::duration")]
+    pub keepalive: Duration,
+    pub reflection: bool,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct TlsConfig {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    pub client_ca_file: PathBuf,
+}
+
+/// `[cors]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct CorsConfig {
+    pub origins: String,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct LimitsConfig {
+    pub calls_per_second: u32,
+    pub burst: u32,
+}
+
+/// `[lease]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct LeaseConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub grace: Duration,
+}
+
+/// `[runs]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct RunsConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub discover_interval: Duration,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct RetentionConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub ended: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub feed: Duration,
+}
+
+/// `[stream]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct StreamConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub ttl: Duration,
+    pub max_entries: u64,
+}
+
+impl StreamConfig {
+    /// What a run's streams keep.
+    pub fn limits(self) -> Limits {
+        Limits { ttl: self.ttl, entries: self.max_entries.max(1) }
+    }
+}
+
+impl Config {
+    /// The defaults, changed by a file and by the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key, its value and the fix.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        runcast_runtime::config::load(DEFAULTS, file, &[])
+    }
+}

@@ -1,0 +1,104 @@
+//! Carries commands to agents over gRPC, and tells when a run is over.
+//!
+//! A run's control, acks and status lanes are all there is: each replica folds them into a [`run_log`],
+//! makes a [`plan`], and writes it only if nothing happened meanwhile ([`run`]). So every replica may
+//! answer for, and look after, every run, and nothing is lost with one.
+
+pub mod callers;
+pub mod check;
+pub mod commands;
+pub mod config;
+pub mod convert;
+pub mod error;
+mod follower;
+pub mod lease_watch;
+pub mod life;
+pub mod metrics;
+pub mod plan;
+pub mod reader;
+pub mod run;
+pub mod run_log;
+pub mod run_service;
+pub mod runs;
+mod serve;
+
+use std::time::Duration;
+
+use runcast_bus::{Bus, RedisConfig, Subscriber};
+use runcast_runtime::{Health, Shutdown};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::callers::Callers;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::run::RunContext;
+use crate::runs::Runs;
+
+/// How often readiness asks Redis.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves callers on `listener` until `shutdown`.
+///
+/// # Errors
+/// If the configuration cannot be used.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    health: Health,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let context = RunContext {
+        bus: Bus::connect(&config.redis)?,
+        fence: Bus::connect(&RedisConfig { connections: 1, ..config.redis.clone() })?,
+        limits: config.stream.limits(),
+        metrics: metrics.clone(),
+    };
+    let subscriber = Subscriber::connect(&context.bus)?;
+    let runs = Runs::new(context.clone(), subscriber, config.lease, config.retention);
+    let callers = Callers::new(config.limits, metrics.clone());
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let _watch = AbortOnDropHandle::new(tokio::spawn(watch(context.bus, health, reporter, shutdown.clone())));
+    let _discovery = AbortOnDropHandle::new(tokio::spawn(runs.clone().discover(config.runs)));
+    let services = serve::Services {
+        commands: commands::Commands::new(runs.clone(), callers.clone(), metrics),
+        runs: run_service::RunCalls::new(runs, callers),
+        health: health_service,
+    };
+    serve::serve(&config, services, listener, shutdown).await
+}
+
+/// Keeps readiness: Redis answers, and we are not about to stop.
+async fn watch(bus: Bus, health: Health, reporter: HealthReporter, shutdown: Shutdown) {
+    health.set("accepting", true, "");
+    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => break,
+            _ = tick.tick() => {}
+        }
+        let status = match bus.ping().await {
+            Ok(()) => {
+                health.set("redis", true, "answers");
+                ServingStatus::Serving
+            }
+            Err(error) => {
+                health.set("redis", false, &error.to_string());
+                ServingStatus::NotServing
+            }
+        };
+        report(&reporter, status).await;
+    }
+    health.set("accepting", false, "shutting down");
+    report(&reporter, ServingStatus::NotServing).await;
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    for service in ["", "runcast.control.v1.CommandService", "runcast.control.v1.RunService"] {
+        reporter.set_service_status(service, status).await;
+    }
+}
