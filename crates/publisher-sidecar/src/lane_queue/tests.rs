@@ -1,0 +1,148 @@
+use super::*;
+
+const LIMITS: BatchLimits = BatchLimits { messages: 3, bytes: 100 };
+
+fn at(number: u64) -> Sequence {
+    Sequence::new(number).unwrap()
+}
+
+fn queue(messages: u64) -> LaneQueue<u64> {
+    let mut queue = LaneQueue::new(1000);
+    for message in 1..=messages {
+        queue.push(message, 10).unwrap();
+    }
+    queue
+}
+
+#[test]
+fn numbers_continue_where_redis_stands() {
+    let mut queue = queue(2);
+    assert_eq!((queue.cut(LIMITS), queue.number(1)), (None, None));
+    queue.claimed(at(40));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(41), last: at(42), rebase: false }));
+    assert_eq!(queue.push(3, 10), Ok(3));
+    assert_eq!(queue.number(3), Some(at(43)));
+}
+
+#[test]
+fn a_batch_is_limited_in_messages_and_bytes_but_never_empty() {
+    let mut queue = queue(5);
+    queue.claimed(at(0));
+    let mut last = |messages, bytes| queue.cut(BatchLimits { messages, bytes }).unwrap().last;
+    assert_eq!(last(3, 1000), at(3));
+    assert_eq!(last(100, 25), at(2));
+    assert_eq!(last(100, 1), at(1));
+    assert_eq!(last(100, 1000), at(5));
+}
+
+#[test]
+fn a_full_queue_gives_the_message_back_but_an_empty_one_takes_any() {
+    let mut queue = LaneQueue::new(100);
+    assert_eq!(queue.push("huge", 500), Ok(1));
+    assert_eq!(queue.push("more", 1), Err("more"));
+    queue.claimed(at(0));
+    queue.stands_at(at(1));
+    assert_eq!(queue.push("more", 1), Err("more"), "appended is not yet safe");
+    queue.secure(at(1));
+    assert_eq!((queue.push("more", 1), queue.bytes()), (Ok(2), 1));
+}
+
+#[test]
+fn a_tail_lost_in_redis_is_cut_again() {
+    let mut queue = queue(5);
+    queue.claimed(at(0));
+    assert_eq!(queue.stands_at(at(5)), Standing::Sound);
+    queue.secure(at(2));
+    assert_eq!((queue.cut(LIMITS), queue.pending()), (None, 0));
+    assert_eq!(queue.stands_at(at(3)), Standing::Sound);
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(4), last: at(5), rebase: false }));
+}
+
+#[test]
+fn what_is_gone_on_both_sides_is_told_once_and_gone_over() {
+    let mut queue = queue(5);
+    queue.claimed(at(10));
+    queue.stands_at(at(15));
+    queue.secure(at(14));
+    assert_eq!(queue.stands_at(at(0)), Standing::Hole { lost: 14 });
+    assert_eq!(queue.stands_at(at(0)), Standing::Sound);
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(15), last: at(15), rebase: true }));
+    assert_eq!(queue.stands_at(at(15)), Standing::Sound);
+    queue.push(6, 10).unwrap();
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(16), last: at(16), rebase: false }));
+}
+
+#[test]
+fn a_hole_is_gone_over_only_when_what_lies_before_it_is_safe() {
+    let mut queue = queue(5);
+    queue.claimed(at(10));
+    queue.stands_at(at(12));
+    assert_eq!(queue.give_up(at(13)), Some(3));
+    assert_eq!((queue.cut(LIMITS), queue.is_ready(), queue.pending()), (None, false, 2));
+    assert_eq!(queue.stands_at(at(11)), Standing::Sound, "a lost tail is sent first");
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(12), last: at(12), rebase: false }));
+    queue.stands_at(at(12));
+    queue.secure(at(12));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(14), last: at(15), rebase: true }));
+    assert_eq!(queue.stands_at(at(12)), Standing::Sound, "the hole itself is no loss");
+    queue.stands_at(at(15));
+    queue.secure(at(15));
+    assert_eq!((queue.bytes(), queue.pending(), queue.exposed()), (0, 0, 0));
+}
+
+#[test]
+fn a_hole_at_the_end_waits_for_nobody() {
+    let mut queue = queue(2);
+    queue.claimed(at(0));
+    queue.stands_at(at(1));
+    queue.give_up(at(2));
+    assert!(queue.has_appended(2) && !queue.is_ready());
+    queue.secure(at(1));
+    assert_eq!((queue.bytes(), queue.exposed()), (0, 0));
+    assert_eq!(queue.stands_at(at(1)), Standing::Sound);
+    queue.push(3, 10).unwrap();
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(3), last: at(3), rebase: true }));
+    assert_eq!(queue.stands_at(at(0)), Standing::Hole { lost: 1 });
+}
+
+#[test]
+fn the_oldest_that_were_never_sent_make_room_and_leave_a_marker() {
+    let mut queue = queue(10);
+    queue.claimed(at(0));
+    queue.stands_at(at(1));
+    queue.cut(LIMITS);
+    let mut dropped = Vec::new();
+    let range = queue.give_up_oldest(35, |item| dropped.push(item), |_, _| Some((99, 7)));
+    assert_eq!((range, dropped), (Some((5, 8)), vec![5, 6, 7, 8]));
+    assert_eq!((queue.bytes(), queue.pending()), (67, 9));
+    queue.stands_at(at(4));
+    queue.secure(at(4));
+    let cut = queue.cut(LIMITS).unwrap();
+    assert_eq!(cut, Cut { first: at(8), last: at(10), rebase: true });
+    let items: Vec<_> = queue.items_mut(cut).map(|(number, item)| (number.get(), *item)).collect();
+    assert_eq!(items, [(8, 99), (9, 9), (10, 10)]);
+}
+
+#[test]
+fn what_an_earlier_sidecar_left_keeps_its_numbers() {
+    let left = [Some((3, 10)), None, Some((5, 10))];
+    let mut queue = LaneQueue::resumed(1000, Some(at(100)), 2, left);
+    assert_eq!(
+        (queue.taken(), queue.cut(LIMITS)),
+        (5, Some(Cut { first: at(103), last: at(103), rebase: false }))
+    );
+    assert_eq!(queue.claimed(at(103)), Standing::Sound);
+    assert_eq!(queue.cut(LIMITS), None, "after the hole");
+    queue.secure(at(103));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(105), last: at(105), rebase: true }));
+    assert_eq!(queue.claimed(at(110)), Standing::Ahead);
+    queue.renumber(at(110));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(111), last: at(111), rebase: false }));
+}
+
+#[test]
+fn more_in_redis_than_was_numbered_is_somebody_elses() {
+    let mut queue = queue(5);
+    queue.claimed(at(10));
+    assert_eq!(queue.stands_at(at(16)), Standing::Ahead);
+}
