@@ -32,8 +32,9 @@ pub struct Append {
     pub last: Sequence,
     /// The batch, as [`runcast_protocol::BatchWriter`] makes it.
     pub batch: Bytes,
-    /// Whether the writer no longer has what lies between the lane's last sequence and `first`.
-    pub rebase: bool,
+    /// The last sequence in Redis, as far as the writer knows: normally the one before `first`. If it
+    /// is lower, what lies between is declared to be gone.
+    pub after: Sequence,
 }
 
 /// What the append script answers.
@@ -51,7 +52,7 @@ pub enum Appended {
         /// The other writer's epoch.
         epoch: u64,
     },
-    /// Redis stands at `last`, and the batch does not follow it: cut anew from the next one.
+    /// Redis stands at `last`, and not where the writer took it to stand: cut anew from there.
     Rewind {
         /// The lane's last sequence.
         last: Sequence,
@@ -66,7 +67,6 @@ impl Bus {
     pub async fn append(&self, append: Append, limits: Limits) -> Result<Appended, BusError> {
         let kind = if append.lane.channel.has_one_writer() { "own" } else { "shared" };
         let publish = if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
-        let continuity = if append.rebase { "rebase" } else { "contiguous" };
         let keys = vec![keys::stream(&append.run, &append.lane), keys::lanes(&append.run)];
         let args = vec![
             append.lane.to_string().into(),
@@ -78,7 +78,7 @@ impl Bus {
             limits.ttl.as_secs().max(1).to_string().into(),
             limits.entries.to_string().into(),
             publish.into(),
-            continuity.into(),
+            append.after.to_string().into(),
         ];
         parse(self.append_script(keys, args).await?)
     }
@@ -102,9 +102,8 @@ impl Bus {
         epoch: u64,
         limits: Limits,
     ) -> Result<Appended, BusError> {
-        let (first, last, batch) = (Sequence::NONE, Sequence::NONE, Bytes::new());
-        let append =
-            Append { run: run.clone(), lane: lane.clone(), epoch, first, last, batch, rebase: false };
+        let (run, lane, none, batch) = (run.clone(), lane.clone(), Sequence::NONE, Bytes::new());
+        let append = Append { run, lane, epoch, first: none, last: none, batch, after: none };
         self.append(append, limits).await
     }
 }

@@ -107,7 +107,7 @@ impl Bus {
             first: number,
             last: number,
             batch: batch.finish(usize::MAX),
-            rebase: false,
+            after: last,
         };
         match self.append(append, limits).await? {
             Appended::Done { .. } => {

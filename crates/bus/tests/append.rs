@@ -38,10 +38,20 @@ impl Writer {
         writer.finish(usize::MAX)
     }
 
-    async fn append(&self, epoch: u64, first: u64, last: u64, rebase: bool) -> Result<Appended, BusError> {
+    async fn append(&self, epoch: u64, first: u64, last: u64) -> Result<Appended, BusError> {
+        self.append_after(first - 1, epoch, first, last).await
+    }
+
+    async fn append_after(
+        &self,
+        after: u64,
+        epoch: u64,
+        first: u64,
+        last: u64,
+    ) -> Result<Appended, BusError> {
         let (run, lane, batch) = (self.run.clone(), self.lane.clone(), self.batch(first, last));
-        let append = Append { run, lane, epoch, first: sequence(first), last: sequence(last), batch, rebase };
-        self.bus.append(append, LIMITS).await
+        let (after, first, last) = (sequence(after), sequence(first), sequence(last));
+        self.bus.append(Append { run, lane, epoch, first, last, batch, after }, LIMITS).await
     }
 
     async fn claim(&self) -> (u64, u64) {
@@ -69,9 +79,9 @@ async fn what_follows_is_appended_and_a_retry_changes_nothing() {
     let writer = Writer::new(&redis, "output/var-1");
     assert_eq!(writer.claim().await, (0, 1));
     for _ in 0..3 {
-        assert_eq!(writer.append(1, 1, 3, false).await.unwrap(), done(3, 1));
+        assert_eq!(writer.append(1, 1, 3).await.unwrap(), done(3, 1));
     }
-    assert_eq!(writer.append(1, 4, 4, false).await.unwrap(), done(4, 1));
+    assert_eq!(writer.append(1, 4, 4).await.unwrap(), done(4, 1));
     assert_eq!(writer.read().await, [1, 2, 3, 4]);
     let ids = redis.command(&["XRANGE", "run:{run-1}:output:var-1", "-", "+"]).await.unwrap();
     let ids: Vec<_> = ids.items().iter().map(|entry| entry.items()[0].text()).collect();
@@ -83,13 +93,34 @@ async fn what_does_not_follow_is_told_where_redis_stands() {
     let redis = Redis::start().await;
     let writer = Writer::new(&redis, "status/var-1");
     writer.claim().await;
-    writer.append(1, 1, 2, false).await.unwrap();
-    assert_eq!(writer.append(1, 4, 5, false).await.unwrap(), Appended::Rewind { last: sequence(2) });
+    writer.append(1, 1, 2).await.unwrap();
+    assert_eq!(writer.append(1, 4, 5).await.unwrap(), Appended::Rewind { last: sequence(2) });
     // A batch that overlaps must be cut anew too, or part of it would be there twice.
-    assert_eq!(writer.append(1, 2, 3, false).await.unwrap(), Appended::Rewind { last: sequence(2) });
+    assert_eq!(writer.append(1, 2, 3).await.unwrap(), Appended::Rewind { last: sequence(2) });
     assert_eq!(writer.read().await, [1, 2]);
-    assert_eq!(writer.append(1, 7, 8, true).await.unwrap(), done(8, 1), "a declared hole is accepted");
+    assert_eq!(writer.read().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_hole_is_accepted_only_from_where_the_writer_says() {
+    let redis = Redis::start().await;
+    let writer = Writer::new(&redis, "output/var-1");
+    writer.claim().await;
+    writer.append(1, 1, 2).await.unwrap();
+    let stands_at_2 = Appended::Rewind { last: sequence(2) };
+    for after in [0, 1, 3, 6] {
+        assert_eq!(writer.append_after(after, 1, 7, 8).await.unwrap(), stands_at_2, "after {after}");
+    }
+    // A batch that overlaps what it claims to follow would be there twice in part.
+    assert_eq!(writer.append_after(2, 1, 2, 3).await.unwrap(), stands_at_2);
+    for _ in 0..2 {
+        assert_eq!(writer.append_after(2, 1, 7, 8).await.unwrap(), done(8, 1), "again is harmless");
+    }
     assert_eq!(writer.read().await, [1, 2, 7, 8]);
+    // The tail goes, as in a failover: the hole would be larger than the writer said.
+    redis.command(&["XTRIM", "run:{run-1}:output:var-1", "MAXLEN", "0"]).await.unwrap();
+    redis.command(&["HSET", "run:{run-1}:lanes", "output/var-1", "2 1"]).await.unwrap();
+    assert_eq!(writer.append_after(8, 1, 12, 12).await.unwrap(), stands_at_2);
 }
 
 #[tokio::test]
@@ -97,11 +128,11 @@ async fn an_older_writer_is_fenced() {
     let redis = Redis::start().await;
     let writer = Writer::new(&redis, "output/var-1");
     let (_, old) = writer.claim().await;
-    writer.append(old, 1, 1, false).await.unwrap();
+    writer.append(old, 1, 1).await.unwrap();
     let (last, new) = writer.claim().await;
     assert_eq!((last, new), (1, old + 1));
-    assert_eq!(writer.append(old, 2, 2, false).await.unwrap(), Appended::Fenced { epoch: new });
-    assert_eq!(writer.append(new, 2, 2, false).await.unwrap(), done(2, new));
+    assert_eq!(writer.append(old, 2, 2).await.unwrap(), Appended::Fenced { epoch: new });
+    assert_eq!(writer.append(new, 2, 2).await.unwrap(), done(2, new));
 }
 
 #[tokio::test]
@@ -113,7 +144,7 @@ async fn writers_that_race_for_a_lane_never_interleave() {
         tasks.push(tokio::spawn(async move {
             let (mut last, mut epoch) = writer.claim().await;
             for _ in 0..100 {
-                match writer.append(epoch, last + 1, last + 2, false).await.unwrap() {
+                match writer.append(epoch, last + 1, last + 2).await.unwrap() {
                     Appended::Done { last: now, .. } => last = now.get(),
                     Appended::Rewind { last: now } => last = now.get(),
                     Appended::Fenced { .. } => (last, epoch) = writer.claim().await,
@@ -133,7 +164,7 @@ async fn keys_live_as_long_as_somebody_writes_or_probes() {
     let redis = Redis::start().await;
     let writer = Writer::new(&redis, "output/var-1");
     writer.claim().await;
-    writer.append(1, 1, 1, false).await.unwrap();
+    writer.append(1, 1, 1).await.unwrap();
     for key in ["run:{run-1}:output:var-1", "run:{run-1}:lanes"] {
         redis.command(&["EXPIRE", key, "5"]).await.unwrap();
     }
@@ -150,7 +181,7 @@ async fn a_stream_keeps_about_as_much_as_its_limit() {
     let writer = Writer::new(&redis, "output/var-1");
     writer.claim().await;
     for number in 1..=2500 {
-        writer.append(1, number, number, false).await.unwrap();
+        writer.append(1, number, number).await.unwrap();
     }
     let length: u64 =
         redis.command(&["XLEN", "run:{run-1}:output:var-1"]).await.unwrap().text().parse().unwrap();
@@ -162,10 +193,10 @@ async fn a_lane_whose_bookkeeping_was_evicted_goes_on_where_its_stream_ends() {
     let redis = Redis::start().await;
     let writer = Writer::new(&redis, "output/var-1");
     writer.claim().await;
-    writer.append(1, 1, 5, false).await.unwrap();
+    writer.append(1, 1, 5).await.unwrap();
     redis.command(&["DEL", "run:{run-1}:lanes"]).await.unwrap();
     assert_eq!(writer.claim().await, (5, 1));
-    assert_eq!(writer.append(1, 6, 6, false).await.unwrap(), done(6, 1));
+    assert_eq!(writer.append(1, 6, 6).await.unwrap(), done(6, 1));
 }
 
 #[tokio::test]
@@ -174,8 +205,8 @@ async fn sequences_stay_exact_up_to_the_largest() {
     let writer = Writer::new(&redis, "output/var-1");
     writer.claim().await;
     let max = Sequence::MAX.get();
-    writer.append(1, max - 2, max - 1, true).await.unwrap();
-    assert_eq!(writer.append(1, max, max, false).await.unwrap(), done(max, 1));
+    writer.append_after(0, 1, max - 2, max - 1).await.unwrap();
+    assert_eq!(writer.append(1, max, max).await.unwrap(), done(max, 1));
     assert_eq!(writer.read().await, [max - 2, max - 1, max]);
 }
 
@@ -186,8 +217,8 @@ async fn lanes_of_a_shared_stream_are_numbered_apart() {
     one.claim().await;
     two.claim().await;
     for number in 1..=3 {
-        one.append(1, number, number, false).await.unwrap();
-        two.append(1, number, number, false).await.unwrap();
+        one.append(1, number, number).await.unwrap();
+        two.append(1, number, number).await.unwrap();
     }
     assert_eq!((one.read().await, two.read().await), (vec![1, 2, 3], vec![1, 2, 3]));
     let lanes = one.bus.lanes(&one.run).await.unwrap();

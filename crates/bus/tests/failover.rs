@@ -38,7 +38,15 @@ impl Party {
         let sequence = Sequence::new(number).unwrap();
         let (run, lane, batch) =
             (self.run.clone(), self.lane.clone(), Bytes::from(format!("batch {number}")));
-        let append = Append { run, lane, epoch: 1, first: sequence, last: sequence, batch, rebase: false };
+        let append = Append {
+            run,
+            lane,
+            epoch: 1,
+            first: sequence,
+            last: sequence,
+            batch,
+            after: sequence.previous(),
+        };
         let stands = eventually("an append is answered", SOON, async || {
             match self.bus.append(append.clone(), LIMITS).await {
                 Ok(Appended::Done { last, .. } | Appended::Rewind { last }) => Some(last),

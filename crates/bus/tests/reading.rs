@@ -136,7 +136,7 @@ async fn an_append_that_a_frozen_redis_swallowed_can_be_repeated() {
         first,
         last,
         batch: batch.finish(4096),
-        rebase: false,
+        after: Sequence::NONE,
     };
 
     redis.freeze();

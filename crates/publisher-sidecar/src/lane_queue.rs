@@ -23,8 +23,9 @@ pub struct Cut {
     pub first: Sequence,
     /// Number of the last message.
     pub last: Sequence,
-    /// Whether Redis stands below `first` and what lies between is gone here too.
-    pub rebase: bool,
+    /// Where Redis is known to stand. If that is not the one before `first`, what lies between is gone
+    /// here too.
+    pub after: Sequence,
 }
 
 /// Where a lane was found to stand in Redis, compared with what is held here.
@@ -49,8 +50,7 @@ pub enum Standing {
 /// message here, so that the claim changes nothing that is held.
 ///
 /// A message that will never be sent leaves a hole: its number is not used again, and the next batch
-/// declares the hole to Redis. Since Redis then believes that all before it is there or given up, such
-/// a batch is cut only when what lies before the hole is safe.
+/// declares the hole to Redis, from where Redis is known to stand: standing elsewhere, it refuses.
 ///
 /// Invariant: `safe ≤ appended ≤ taken`, and exactly the messages after `safe` are held.
 #[derive(Debug)]
@@ -71,8 +71,17 @@ pub struct LaneQueue<T> {
     safe: u64,
     /// The last message up to `safe` that is no hole.
     solid: u64,
-    /// Redis stands here, below `solid`, and that was told.
-    hole: Option<Sequence>,
+    /// What Redis lost that is no longer held.
+    hole: Option<Hole>,
+}
+
+/// Redis stands below all that is held.
+#[derive(Debug, Clone, Copy)]
+struct Hole {
+    /// Redis stands here.
+    stands: Sequence,
+    /// The lowest that it was told to stand.
+    told: Sequence,
 }
 
 /// A message, or the hole that it left.
@@ -120,8 +129,7 @@ impl<T> LaneQueue<T> {
         Some(self.origin?.plus(count))
     }
 
-    /// The next messages to append; none before the claim, if there are none, or while the next one
-    /// comes after a hole and what lies before that is not safe.
+    /// The next messages to append; none before the claim, or if there are none.
     pub fn cut(&mut self, limits: BatchLimits) -> Option<Cut> {
         if !self.is_ready() {
             return None;
@@ -135,12 +143,12 @@ impl<T> LaneQueue<T> {
         let count = self.held.range(start..).take(limits.messages.max(1)).take_while(fits).count() as u64;
         let (first, last) = (self.number(self.appended + 1)?, self.number(self.appended + count)?);
         self.sent = self.sent.max(self.appended + count);
-        Some(Cut { first, last, rebase: self.needs_rebase() })
+        Some(Cut { first, last, after: self.stands()? })
     }
 
     /// Whether there is something to cut.
     pub fn is_ready(&self) -> bool {
-        self.origin.is_some() && self.pending() > 0 && (!self.needs_rebase() || self.safe == self.appended)
+        self.origin.is_some() && self.pending() > 0
     }
 
     /// The messages of a cut.
@@ -171,8 +179,8 @@ impl<T> LaneQueue<T> {
         let origin = self.origin.unwrap_or_default();
         let Some(count) = last.get().checked_sub(origin.get()).filter(|&count| count >= self.solid) else {
             self.set_stands(self.safe);
-            let told = self.hole.unwrap_or(origin.plus(self.solid));
-            self.hole = Some(last.min(told));
+            let told = self.hole.map_or(origin.plus(self.solid), |hole| hole.told);
+            self.hole = Some(Hole { stands: last, told: last.min(told) });
             let lost = told.get().saturating_sub(last.get());
             return if lost == 0 { Standing::Sound } else { Standing::Hole { lost } };
         };
@@ -205,7 +213,7 @@ impl<T> LaneQueue<T> {
 
     /// Where Redis is known to stand, holes aside; none before the claim.
     pub fn stands(&self) -> Option<Sequence> {
-        self.number(self.stands)
+        self.hole.map_or_else(|| self.number(self.stands), |hole| Some(hole.stands))
     }
 
     /// Number of the last message that is known to be safe; none before the claim.
@@ -256,11 +264,6 @@ impl<T> LaneQueue<T> {
     /// How many messages were taken so far.
     pub fn taken(&self) -> u64 {
         self.safe + self.held.len() as u64
-    }
-
-    /// Whether the next batch leaves out numbers.
-    fn needs_rebase(&self) -> bool {
-        self.hole.is_some() || self.stands < self.appended
     }
 
     /// Where the message after the `count`th is held.

@@ -200,8 +200,6 @@ impl OpenLane {
     pub(crate) fn secure(&self, last: Sequence) {
         self.let_go(&mut self.lock(), |queue| queue.secure(last));
         self.moved.send_replace(());
-        // A batch after a hole may have waited for it.
-        self.work.notify_one();
     }
 
     /// A message can never be sent.

@@ -136,10 +136,10 @@ impl LaneWriter {
 
     async fn append(&self, batch: CutBatch, epoch: u64, most: &mut usize) -> Result<(), Fenced> {
         let CutBatch { cut, batch } = batch;
-        let Cut { first, last, rebase } = cut;
+        let Cut { first, last, after } = cut;
         let batch = batch.finish(self.pace.compress_above);
         let (run, lane) = (self.run.clone(), self.lane.lane.clone());
-        let append = Append { run, lane, epoch, first, last, batch, rebase };
+        let append = Append { run, lane, epoch, first, last, batch, after };
         let started = Instant::now();
         // The very same batch, until Redis answers: the append script knows what it has already.
         match self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await {

@@ -52,7 +52,7 @@ impl Redis {
     fn append(&mut self, append: &Append) -> Reply {
         let (first, last) = (append.cut.first.get(), append.cut.last.get());
         if last > self.known {
-            if first != self.known + 1 && !(append.cut.rebase && first > self.known) {
+            if append.cut.after.get() != self.known || first <= self.known {
                 return Reply::Rewind(self.known);
             }
             self.stream.extend((first..=last).zip(append.messages.iter().copied()));
@@ -262,11 +262,7 @@ fn when_redis_forgets_what_was_safe_the_lane_goes_on_and_the_loss_is_told() {
     each_seed(|seed| {
         let run = simulate(seed, true);
         let missing = run.pushed - run.given_up.len() as u64 - run.redis.stream.len() as u64;
-        // Not how much: what goes while a hole is already open is seen by viewers only.
-        // Nor at all if a hole was declared just then: Redis takes the loss for a part of it.
-        assert!(
-            missing == 0 || run.told_lost > 0 || !run.given_up.is_empty(),
-            "{missing} missing, none told"
-        );
+        // Perhaps more: what was sent again over a hole and lost again is told again.
+        assert!(missing <= run.told_lost, "{missing} missing, {} told", run.told_lost);
     });
 }

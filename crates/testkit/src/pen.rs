@@ -65,14 +65,14 @@ impl Pen {
             self.lanes.insert(channel, (last, epoch));
         }
         let (last, epoch) = self.lanes.get_mut(&channel).expect("claimed");
-        let first = last.next();
+        let (after, first) = (*last, last.next());
         let mut writer = BatchWriter::default();
         for content in contents {
             *last = last.next();
             writer.push(&message(&self.run, &self.variation, channel, *last, content.clone()).to_line());
         }
         let (run, epoch, last) = (self.run.clone(), *epoch, *last);
-        let append = Append { run, lane, epoch, first, last, batch: writer.finish(4096), rebase: false };
+        let append = Append { run, lane, epoch, first, last, batch: writer.finish(4096), after };
         let outcome = self.bus.append(append, self.limits).await.expect("an append");
         assert_eq!(outcome, Appended::Done { last, epoch });
     }

@@ -12,18 +12,18 @@
 -- ARGV[7]  time to live of both keys, in seconds
 -- ARGV[8]  length limit of the stream, in entries (approximate)
 -- ARGV[9]  "PUBLISH" or "SPUBLISH"
--- ARGV[10] "rebase" if the writer no longer has what lies between the lane's last sequence and
---          ARGV[3]: the hole is accepted. Else "contiguous".
+-- ARGV[10] the lane's last sequence as far as the writer knows: the one before ARGV[3], or a lower
+--          one if the writer no longer has what lies between. Such a hole is accepted, but only this one.
 --
 -- Reply    {"OK", last sequence, epoch}
 --          {"FENCED", last sequence, epoch}   somebody claimed the lane after this writer
---          {"REWIND", last sequence, epoch}   Redis stands there: cut anew from the next one
+--          {"REWIND", last sequence, epoch}   Redis stands there, not at ARGV[10]: cut anew from there
 --
 -- Invariant: a lane's stream holds its messages in order, each once; the only holes are those a
--- writer declared. A retry of what was appended changes nothing.
+-- writer declared, from where to where it said. A retry of what was appended changes nothing.
 local stream, lanes = KEYS[1], KEYS[2]
 local lane, epoch, first, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local batch, own = ARGV[5], ARGV[6] == 'own'
+local batch, own, after = ARGV[5], ARGV[6] == 'own', tonumber(ARGV[10])
 
 local known, holder = 0, 0
 local state = redis.call('HGET', lanes, lane)
@@ -47,7 +47,7 @@ elseif epoch < holder then
 end
 
 if batch ~= '' and last > known then
-  if first ~= known + 1 and not (ARGV[10] == 'rebase' and first > known) then
+  if known ~= after or first <= known then
     return {'REWIND', number(known), number(holder)}
   end
   local id = own and (ARGV[4] .. '-0') or '*'

@@ -103,7 +103,7 @@ impl RoundTrip {
             first: last,
             last,
             batch: batch.finish(usize::MAX),
-            rebase: false,
+            after: last.previous(),
         };
         match self.bus.append(append, LIMITS).await? {
             Appended::Done { .. } => self.last = last,

@@ -19,7 +19,7 @@ fn numbers_continue_where_redis_stands() {
     let mut queue = queue(2);
     assert_eq!((queue.cut(LIMITS), queue.number(1)), (None, None));
     queue.claimed(at(40));
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(41), last: at(42), rebase: false }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(41), last: at(42), after: at(40) }));
     assert_eq!(queue.push(3, 10), Ok(3));
     assert_eq!(queue.number(3), Some(at(43)));
 }
@@ -55,7 +55,7 @@ fn a_tail_lost_in_redis_is_cut_again() {
     queue.secure(at(2));
     assert_eq!((queue.cut(LIMITS), queue.pending()), (None, 0));
     assert_eq!(queue.stands_at(at(3)), Standing::Sound);
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(4), last: at(5), rebase: false }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(4), last: at(5), after: at(3) }));
 }
 
 #[test]
@@ -66,24 +66,23 @@ fn what_is_gone_on_both_sides_is_told_once_and_gone_over() {
     queue.secure(at(14));
     assert_eq!(queue.stands_at(at(0)), Standing::Hole { lost: 14 });
     assert_eq!(queue.stands_at(at(0)), Standing::Sound);
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(15), last: at(15), rebase: true }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(15), last: at(15), after: at(0) }));
     assert_eq!(queue.stands_at(at(15)), Standing::Sound);
     queue.push(6, 10).unwrap();
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(16), last: at(16), rebase: false }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(16), last: at(16), after: at(15) }));
 }
 
 #[test]
-fn a_hole_is_gone_over_only_when_what_lies_before_it_is_safe() {
+fn a_hole_is_gone_over_from_where_redis_stands() {
     let mut queue = queue(5);
     queue.claimed(at(10));
     queue.stands_at(at(12));
     assert_eq!(queue.give_up(at(13)), Some(3));
-    assert_eq!((queue.cut(LIMITS), queue.is_ready(), queue.pending()), (None, false, 2));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(14), last: at(15), after: at(12) }));
     assert_eq!(queue.stands_at(at(11)), Standing::Sound, "a lost tail is sent first");
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(12), last: at(12), rebase: false }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(12), last: at(12), after: at(11) }));
     queue.stands_at(at(12));
-    queue.secure(at(12));
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(14), last: at(15), rebase: true }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(14), last: at(15), after: at(12) }));
     assert_eq!(queue.stands_at(at(12)), Standing::Sound, "the hole itself is no loss");
     queue.stands_at(at(15));
     queue.secure(at(15));
@@ -101,7 +100,7 @@ fn a_hole_at_the_end_waits_for_nobody() {
     assert_eq!((queue.bytes(), queue.exposed()), (0, 0));
     assert_eq!(queue.stands_at(at(1)), Standing::Sound);
     queue.push(3, 10).unwrap();
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(3), last: at(3), rebase: true }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(3), last: at(3), after: at(1) }));
     assert_eq!(queue.stands_at(at(0)), Standing::Hole { lost: 1 });
 }
 
@@ -116,9 +115,8 @@ fn the_oldest_that_were_never_sent_make_room_and_leave_a_marker() {
     assert_eq!((range, dropped), (Some((5, 8)), vec![5, 6, 7, 8]));
     assert_eq!((queue.bytes(), queue.pending()), (67, 9));
     queue.stands_at(at(4));
-    queue.secure(at(4));
     let cut = queue.cut(LIMITS).unwrap();
-    assert_eq!(cut, Cut { first: at(8), last: at(10), rebase: true });
+    assert_eq!(cut, Cut { first: at(8), last: at(10), after: at(4) });
     let items: Vec<_> = queue.items_mut(cut).map(|(number, item)| (number.get(), *item)).collect();
     assert_eq!(items, [(8, 99), (9, 9), (10, 10)]);
 }
@@ -129,15 +127,14 @@ fn what_an_earlier_sidecar_left_keeps_its_numbers() {
     let mut queue = LaneQueue::resumed(1000, Some(at(100)), 2, left);
     assert_eq!(
         (queue.taken(), queue.cut(LIMITS)),
-        (5, Some(Cut { first: at(103), last: at(103), rebase: false }))
+        (5, Some(Cut { first: at(103), last: at(103), after: at(102) }))
     );
     assert_eq!(queue.claimed(at(103)), Standing::Sound);
-    assert_eq!(queue.cut(LIMITS), None, "after the hole");
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(105), last: at(105), after: at(103) }));
     queue.secure(at(103));
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(105), last: at(105), rebase: true }));
     assert_eq!(queue.claimed(at(110)), Standing::Ahead);
     queue.renumber(at(110));
-    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(111), last: at(111), rebase: false }));
+    assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(111), last: at(111), after: at(110) }));
 }
 
 #[test]
