@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use runcast_protocol::Sequence;
 
+pub use self::takeover::Comparison;
+
 /// How much goes into one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
@@ -38,7 +40,7 @@ pub enum Standing {
         /// How many.
         lost: u64,
     },
-    /// Redis holds more than was ever numbered here: another writer is at work.
+    /// Redis holds what was never numbered here: another writer is, or was, at work.
     Ahead,
 }
 

@@ -36,6 +36,7 @@ mod source;
 pub mod splitter;
 mod standing;
 mod store;
+mod takeover;
 pub mod utf8;
 mod watch_redis;
 mod writer;

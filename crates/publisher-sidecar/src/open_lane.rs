@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::held::{Held, numbered};
 use crate::identity::Identity;
 use crate::journal::{JournalError, RecoveredLane};
-use crate::lane_queue::{BatchLimits, Cut, LaneQueue, Standing};
+use crate::lane_queue::{BatchLimits, Comparison, Cut, LaneQueue, Standing};
 use crate::metrics::Metrics;
 use crate::publisher::LanePosition;
 use crate::store::Store;
@@ -118,17 +118,28 @@ impl OpenLane {
         }
     }
 
-    /// The lane is ours, and stands at `last` in Redis. Returns what that says of what is held, and
-    /// where the lane stood before its first message.
-    pub(crate) fn claimed(&self, last: Sequence) -> (Standing, Sequence) {
+    /// After which number Redis, which stands at `last`, is to be compared with what is held here; none
+    /// if nothing is to be compared.
+    pub(crate) fn compare_after(&self, last: Sequence) -> Option<Sequence> {
+        self.lock().queue.compare_after(last)
+    }
+
+    /// Whether the message that Redis has under `number` was taken here; none if that cannot be told.
+    pub(crate) fn is_ours(&self, number: Sequence, theirs: &[u8]) -> Option<bool> {
+        self.lock().queue.is_ours(number, |item| match item {
+            // It stands for messages that may have been sent before they were dropped.
+            Held::Gap(_) => None,
+            item => self.line(item, number, Sequence::NONE).ok().map(|ours| ours == theirs),
+        })
+    }
+
+    /// The lane is ours, and stands at `last` in Redis. Returns what that and the comparison say of what
+    /// is held, and where the lane stood before its first message.
+    pub(crate) fn claimed(&self, last: Sequence, found: Comparison) -> (Standing, Sequence) {
         let mut state = self.lock();
-        let standing = state.queue.claimed(last);
-        if standing == Standing::Ahead {
-            state.queue.renumber(last);
-        }
-        let origin = state.queue.origin().unwrap_or(last);
-        drop(state);
-        (standing, origin)
+        let mut standing = Standing::Sound;
+        self.let_go(&mut state, |queue| standing = queue.claimed(last, found));
+        (standing, state.queue.origin().unwrap_or(last))
     }
 
     /// Notes the origin; until that is done nothing may be appended.
@@ -164,18 +175,23 @@ impl OpenLane {
         let mut batch = BatchWriter::default();
         let origin = state.queue.origin().unwrap_or_default();
         for (number, item) in state.queue.items_mut(cut) {
-            let line = match item {
-                Held::Line(line) | Held::Copied(line, _) => numbered(line, number),
-                Held::Noted(position) => {
-                    let read = self.store.as_ref().map(|store| store.read(*position));
-                    let line = read.transpose().map_err(|error| (number, error.to_string()))?;
-                    line.and_then(|line| numbered(&line, number))
-                }
-                Held::Gap(gap) => Some(gap.line(&self.settings.identity, |count| origin.plus(count))),
-            };
-            batch.push(&line.ok_or_else(|| (number, "not a message".to_owned()))?);
+            batch.push(&self.line(item, number, origin).map_err(|why| (number, why))?);
         }
         Ok(batch)
+    }
+
+    /// The message as it goes to Redis.
+    fn line(&self, item: &Held, number: Sequence, origin: Sequence) -> Result<Vec<u8>, String> {
+        let line = match item {
+            Held::Line(line) | Held::Copied(line, _) => numbered(line, number),
+            Held::Noted(position) => {
+                let read = self.store.as_ref().map(|store| store.read(*position));
+                let line = read.transpose().map_err(|error| error.to_string())?;
+                line.and_then(|line| numbered(&line, number))
+            }
+            Held::Gap(gap) => Some(gap.line(&self.settings.identity, |count| origin.plus(count))),
+        };
+        line.ok_or_else(|| "not a message".to_owned())
     }
 
     /// Redis says where the lane stands.

@@ -18,7 +18,7 @@ use crate::writer::Fenced;
 const EVERY: Duration = Duration::from_millis(150);
 
 /// How long Redis may wait for a replica or the disk before it says that it cannot confirm.
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long it is believed how messages become safe; a replica may come or go.
 const ASK_AGAIN: Duration = Duration::from_secs(3);

@@ -19,7 +19,7 @@ use crate::open_lane::{CutBatch, OpenLane};
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often what Redis rejects for good is tried again: somebody may mend the credentials.
-const REJECTED_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const REJECTED_RETRY: Duration = Duration::from_secs(5);
 
 /// How appends are made.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,7 @@ pub(crate) struct LaneWriter {
 }
 
 impl LaneWriter {
+    /// Appends what there is, until another writer takes the lane over.
     pub(crate) async fn run(self) -> Fenced {
         let epoch = self.claim().await;
         // At a low rate the linger has passed long ago, and a message leaves at once.
@@ -81,39 +82,6 @@ impl LaneWriter {
                 return fenced;
             }
         }
-    }
-
-    async fn claim(&self) -> u64 {
-        loop {
-            match self.insist(|| self.bus.claim(&self.run, &self.lane.lane, self.pace.limits)).await {
-                Appended::Done { last, epoch } => {
-                    tracing::debug!(lane = %self.lane.lane, %last, epoch, "lane claimed");
-                    self.take_over(last).await;
-                    return epoch;
-                }
-                reply => {
-                    tracing::error!(?reply, lane = %self.lane.lane, "redis refuses the claim; trying again");
-                    sleep(REJECTED_RETRY).await;
-                }
-            }
-        }
-    }
-
-    async fn take_over(&self, last: Sequence) {
-        let (standing, origin) = self.lane.claimed(last);
-        match standing {
-            Standing::Sound => {}
-            Standing::Hole { lost } => self.tell_hole(last, lost),
-            Standing::Ahead => tracing::error!(
-                lane = %self.lane.lane, %last,
-                "another writer used this lane's numbers since the journal was written; what is left of it is numbered anew, and some of it may be there twice"
-            ),
-        }
-        while let Err(error) = self.lane.note_origin(origin) {
-            tracing::error!(%error, lane = %self.lane.lane, "cannot note in the journal where the lane begins; trying again before anything is sent");
-            sleep(Duration::from_secs(1)).await;
-        }
-        self.lane.tell_claimed(last);
     }
 
     /// Waits for the next messages to append; none if it is time to probe instead.
@@ -196,7 +164,7 @@ impl LaneWriter {
         Ok(())
     }
 
-    fn tell_hole(&self, last: Sequence, lost: u64) {
+    pub(crate) fn tell_hole(&self, last: Sequence, lost: u64) {
         tracing::error!(
             lane = %self.lane.lane, %last, lost,
             "redis lost messages that it had confirmed and that are no longer held here; going on after the hole"
@@ -205,7 +173,7 @@ impl LaneWriter {
     }
 
     /// [`Self::ask`] where nothing in the question can be at fault.
-    async fn insist<F: Future<Output = Result<Appended, BusError>>>(
+    pub(crate) async fn insist<F: Future<Output = Result<Appended, BusError>>>(
         &self,
         mut attempt: impl FnMut() -> F,
     ) -> Appended {

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use runcast_testkit::{Process, Redis, Sentinel, Sidecar, eventually, unix_post};
 
-use crate::support::{Lanes, RUN, SOON};
+use crate::support::{Lanes, RUN, SOON, told};
 
 async fn say(socket: &Path, text: String) -> bool {
     matches!(unix_post(socket, "/v1/output", "text/plain", text).await, Ok((200, _)))
@@ -109,4 +110,37 @@ async fn a_tail_lost_in_a_failover_is_sent_again() {
     finish(&socket).await;
     let lanes = Lanes::of(&sentinel.url());
     assert_eq!(words(&lanes.text().await.expect("the lane")), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_sidecar_wrote_under_our_numbers_takes_nothing_of_ours_away() {
+    let mut redis = Redis::builder().appendonly().start().await;
+    let (lanes, folder) = (Lanes::of(&redis.url()), tempfile::tempdir().expect("a folder"));
+    let socket = folder.path().join("sidecar.sock");
+    let sidecar = Sidecar::new(&redis.url(), RUN, "a")
+        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display());
+    let mut process = sidecar.serve(&socket).await;
+    assert!(say(&socket, "1 ".into()).await);
+    lanes.say("1 ").await;
+    redis.kill9();
+    for number in 2..=4 {
+        assert!(say(&socket, format!("{number} ")).await, "writes do not wait for Redis");
+    }
+    process.kill9();
+    redis.restart().await;
+
+    let mut other = Sidecar::new(&redis.url(), RUN, "a").pipe();
+    let mut stdin = other.child().stdin.take().expect("piped");
+    stdin.write_all(b"77 ").expect("taken");
+    lanes.say("1 77 ").await;
+    stdin.write_all(b"78 ").expect("taken");
+    lanes.say("1 77 78 ").await;
+    other.kill9();
+
+    let process = sidecar.serve(&socket).await;
+    lanes.say("1 77 78 2 3 4 ").await;
+    told(&process, "another writer used this lane's numbers").await;
+    assert!(say(&socket, "5 ".into()).await);
+    finish(&socket).await;
+    assert_eq!(words(&lanes.text().await.expect("the lane")), [1, 77, 78, 2, 3, 4, 5]);
 }

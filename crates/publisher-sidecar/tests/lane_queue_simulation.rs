@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use runcast_protocol::Sequence;
-use runcast_publisher_sidecar::lane_queue::{BatchLimits, Cut, LaneQueue, Standing};
+use runcast_publisher_sidecar::lane_queue::{BatchLimits, Comparison, Cut, LaneQueue, Standing};
 
 fn at(number: u64) -> Sequence {
     Sequence::new(number).expect("simulated numbers are small")
@@ -221,7 +221,7 @@ fn simulate(seed: u64, forgets: bool) -> Run {
     for _ in 0..run.random.below(30) {
         run.push();
     }
-    run.queue.claimed(at(run.redis.origin));
+    run.queue.claimed(at(run.redis.origin), Comparison::default());
     for _ in 0..300 {
         run.step(forgets);
     }

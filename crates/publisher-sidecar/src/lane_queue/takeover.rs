@@ -1,10 +1,45 @@
-//! Going on with what an earlier sidecar left, and with a lane that somebody wrote before.
+//! Going on with what an earlier sidecar left.
+//!
+//! The journal knows what was safe, not what was appended after that; and nobody knows who else wrote
+//! the lane since. Numbers alone do not tell: another writer continued with the very ones that were to
+//! come next here. Nor do epochs: one is claimed by a sidecar that dies before it has noted it, and
+//! after a failover they begin anew from a lower one. So what Redis holds above the last safe number
+//! is compared with what is held here. Where Redis has our very message under our number, all before it
+//! was ours as well, for a batch is accepted only where its writer expects it. From the first strange
+//! one on the numbers are lost to us, and what is left is numbered after all that is there.
 
 use std::collections::VecDeque;
 
 use runcast_protocol::Sequence;
 
 use super::{LaneQueue, Slot, Standing};
+
+/// What Redis has above the last safe number, compared with what is held here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// The last that is the same.
+    same: Option<Sequence>,
+    /// Something after that is not.
+    differs: bool,
+}
+
+impl Comparison {
+    /// Redis has a message under `number`, the next one there. Whether it is ours, see
+    /// [`LaneQueue::is_ours`].
+    pub fn see(&mut self, number: Sequence, is_ours: Option<bool>) {
+        match is_ours {
+            Some(true) => *self = Self { same: Some(number), differs: false },
+            Some(false) => self.differs = true,
+            None => {}
+        }
+    }
+
+    /// The last of ours that must be safe before the lane is gone on with: what follows gets numbers
+    /// after another writer's, and it could not be sent again before those.
+    pub fn to_be_safe(&self) -> Option<Sequence> {
+        self.same.filter(|_| self.differs)
+    }
+}
 
 impl<T> LaneQueue<T> {
     /// The queue of an earlier sidecar: where the lane stood before its first message, how many of its
@@ -32,25 +67,51 @@ impl<T> LaneQueue<T> {
         queue
     }
 
-    /// The lane is ours from now on, and stands at `last` in Redis. Compared with what an earlier
-    /// sidecar left here, if it did.
-    pub fn claimed(&mut self, last: Sequence) -> Standing {
-        let standing = match self.origin {
-            Some(_) => self.stands_at(last),
+    /// After which number Redis is to be compared with what is held here, if it was found to stand at
+    /// `last`; none if there is nothing to compare.
+    pub fn compare_after(&self, last: Sequence) -> Option<Sequence> {
+        self.secured().filter(|&secured| secured < last && !self.held.is_empty())
+    }
+
+    /// Whether what Redis has under `number` was taken here, as `same` finds of the message held under
+    /// it; none if that is not held any more.
+    pub fn is_ours(&self, number: Sequence, same: impl FnOnce(&T) -> Option<bool>) -> Option<bool> {
+        let count = number.get().checked_sub(self.origin?.get()).filter(|&count| count > self.safe)?;
+        if count > self.taken() {
+            return Some(false);
+        }
+        same(self.held[self.index(count - 1)].item.as_ref()?)
+    }
+
+    /// The lane is ours from now on, stands at `last` in Redis, and compares so with what an earlier
+    /// sidecar left here. If another writer used the numbers, what is not in Redis has new ones now, and
+    /// what is was made safe: see [`Comparison::to_be_safe`].
+    pub fn claimed(&mut self, last: Sequence, found: Comparison) -> Standing {
+        let standing = match self.last() {
             None => {
                 self.origin = Some(last);
                 Standing::Sound
             }
+            Some(taken) if found.differs || last > taken => {
+                self.renumber(found.same, last);
+                if self.held.is_empty() { Standing::Sound } else { Standing::Ahead }
+            }
+            Some(_) => self.stands_at(last),
         };
         // What older writers may still have on its way is refused from now on.
         self.sent = self.appended;
         standing
     }
 
-    /// Another writer has used these numbers, up to `last`: what is not safe is numbered anew.
-    pub fn renumber(&mut self, last: Sequence) {
+    /// What comes after `ours`, which is safe, is numbered after `last`. What lies between is somebody
+    /// else's.
+    fn renumber(&mut self, ours: Option<Sequence>, last: Sequence) {
+        if let Some(ours) = ours {
+            self.stands_at(ours);
+            self.secure(ours);
+        }
         self.origin = Some(Sequence::new(last.get().saturating_sub(self.safe)).unwrap_or(last));
         self.set_stands(self.safe);
-        (self.hole, self.sent) = (None, self.appended);
+        self.hole = None;
     }
 }
