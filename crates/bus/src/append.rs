@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fred::types::Value;
 use runcast_protocol::{Lane, RunId, Sequence, keys};
 
-use crate::{Bus, BusError};
+use crate::{Bus, BusError, EntryId};
 
 /// How long and how much a stream keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +65,22 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked; the batch may or may not have been appended.
     pub async fn append(&self, append: Append, limits: Limits) -> Result<Appended, BusError> {
+        let answer = self.append_from(append, limits, None).await?;
+        answer.ok_or_else(|| BusError::Reply("append answered GONE, though nothing could be".into()))
+    }
+
+    /// The same for what may be one of the run's dead letters, which is deleted in the same step.
+    /// None, and nothing appended, if it is not there any more.
+    pub(crate) async fn append_from(
+        &self,
+        append: Append,
+        limits: Limits,
+        letter: Option<EntryId>,
+    ) -> Result<Option<Appended>, BusError> {
         let kind = if append.lane.channel.has_one_writer() { "own" } else { "shared" };
         let publish = if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
-        let keys = vec![keys::stream(&append.run, &append.lane), keys::lanes(&append.run)];
-        let args = vec![
+        let mut keys = vec![keys::stream(&append.run, &append.lane), keys::lanes(&append.run)];
+        let mut args = vec![
             append.lane.to_string().into(),
             append.epoch.to_string().into(),
             append.first.to_string().into(),
@@ -80,6 +92,10 @@ impl Bus {
             publish.into(),
             append.after.to_string().into(),
         ];
+        if let Some(id) = letter {
+            keys.push(keys::dead(&append.run));
+            args.push(id.to_string().into());
+        }
         parse(self.append_script(keys, args).await?)
     }
 
@@ -108,7 +124,7 @@ impl Bus {
     }
 }
 
-fn parse(reply: Value) -> Result<Appended, BusError> {
+fn parse(reply: Value) -> Result<Option<Appended>, BusError> {
     let unexpected = |reply: &dyn std::fmt::Debug| BusError::Reply(format!("append answered {reply:?}"));
     let fields: Vec<String> = reply.clone().convert()?;
     let [outcome, last, epoch] = fields.as_slice() else { return Err(unexpected(&reply)) };
@@ -116,9 +132,10 @@ fn parse(reply: Value) -> Result<Appended, BusError> {
         last.parse().ok().and_then(|last| Sequence::new(last).ok()).ok_or_else(|| unexpected(&reply))?;
     let epoch = epoch.parse().map_err(|_| unexpected(&reply))?;
     match outcome.as_str() {
-        "OK" => Ok(Appended::Done { last, epoch }),
-        "FENCED" => Ok(Appended::Fenced { epoch }),
-        "REWIND" => Ok(Appended::Rewind { last }),
+        "OK" => Ok(Some(Appended::Done { last, epoch })),
+        "FENCED" => Ok(Some(Appended::Fenced { epoch })),
+        "REWIND" => Ok(Some(Appended::Rewind { last })),
+        "GONE" => Ok(None),
         _ => Err(unexpected(&reply)),
     }
 }

@@ -1,5 +1,7 @@
 //! Dead letters: messages that could never be stored, with the reason.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::interfaces::{KeysInterface, StreamsInterface};
 use fred::types::Value;
@@ -7,6 +9,12 @@ use jiff::Timestamp;
 use runcast_protocol::{BatchWriter, Json, Lane, Message, RunId, Sequence, keys, timestamp};
 
 use crate::{Append, Appended, Bus, BusError, EntryId, Limits};
+
+/// How long a lane is kept whose run Redis knows nothing of any more.
+const UNKNOWN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Field of a requeued message that names the dead letter it was.
+const REQUEUED: &str = "requeued";
 
 /// A message that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,27 +85,29 @@ impl Bus {
     }
 
     /// Appends a dead letter to its lane as the next message, with a number of its own, and deletes
-    /// it; returns the number. Claims the lane: a sidecar that still writes it is fenced, and stops.
+    /// it in the same step; returns the number, or none if there is no such letter. Claims the lane: a
+    /// sidecar that still writes it is fenced, and stops. What the stream keeps, and how long, stays.
     ///
     /// # Errors
-    /// [`BusError`] if Redis cannot be asked, if there is no such letter, or if it is no message. It
-    /// stays where it is then.
-    pub async fn requeue_dead_letter(
-        &self,
-        run: &RunId,
-        id: EntryId,
-        limits: Limits,
-    ) -> Result<Sequence, BusError> {
-        let letter = self.dead_letter(run, id).await?;
-        let letter = letter.ok_or_else(|| BusError::Reply(format!("there is no dead letter {id}")))?;
+    /// [`BusError`] if Redis cannot be asked, or if it is no message of its lane and stays where it is.
+    /// If Redis cannot be reached, asking again is safe: it is never there twice.
+    pub async fn requeue_dead_letter(&self, run: &RunId, id: EntryId) -> Result<Option<Sequence>, BusError> {
+        let Some(letter) = self.dead_letter(run, id).await? else { return Ok(None) };
         let message = Message::parse(&letter.original);
         let mut message = message.map_err(|error| BusError::Rejected(error.to_string()))?;
-        let Appended::Done { last, epoch } = self.claim(run, &letter.lane, limits).await? else {
-            return Err(BusError::Reply(format!("{} cannot be claimed", letter.lane)));
+        if message.run_id != *run || message.lane() != letter.lane {
+            let (lane, of) = (message.lane(), &message.run_id);
+            return Err(BusError::Rejected(format!("it is a message of {lane} of run {of}")));
+        }
+        let limits = self.present_limits(run).await?;
+        let (last, epoch) = match self.claim(run, &letter.lane, limits).await? {
+            Appended::Done { last, epoch } => (last, epoch),
+            other => return Err(BusError::Reply(format!("a claim was answered with {other:?}"))),
         };
         let number = last.next();
         message.sequence = number;
-        message.extra.push(("requeued".into(), Json::string(&id.to_string())));
+        message.extra.retain(|(name, _)| name != REQUEUED);
+        message.extra.push((REQUEUED.into(), Json::string(&id.to_string())));
         let mut batch = BatchWriter::default();
         batch.push(&message.to_line());
         let append = Append {
@@ -109,13 +119,20 @@ impl Bus {
             batch: batch.finish(usize::MAX),
             after: last,
         };
-        match self.append(append, limits).await? {
-            Appended::Done { .. } => {
-                self.drop_dead_letter(run, id).await?;
-                Ok(number)
+        match self.append_from(append, limits, Some(id)).await? {
+            Some(Appended::Done { .. }) => Ok(Some(number)),
+            None => Ok(None),
+            Some(Appended::Fenced { .. } | Appended::Rewind { .. }) => {
+                Err(BusError::Refused("somebody else writes the lane at the same time".into()))
             }
-            other => Err(BusError::Reply(format!("append answered {other:?}"))),
         }
+    }
+
+    /// Limits that change nothing: how the run's sidecars are configured is not known here.
+    async fn present_limits(&self, run: &RunId) -> Result<Limits, BusError> {
+        let seconds: i64 = self.client().ttl(keys::lanes(run)).await?;
+        let ttl = u64::try_from(seconds).map_or(UNKNOWN_TTL, Duration::from_secs);
+        Ok(Limits { ttl, entries: i64::MAX.unsigned_abs() })
     }
 
     async fn dead_range(

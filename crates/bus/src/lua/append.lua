@@ -3,6 +3,7 @@
 --
 -- KEYS[1]  the lane's stream
 -- KEYS[2]  the run's lanes hash: lane -> "<last sequence> <writer epoch>"
+-- KEYS[3]  the run's dead letters; only if the batch is one of them
 -- ARGV[1]  lane, e.g. output/var-1
 -- ARGV[2]  the writer's epoch; 0 claims the lane: the writer gets the next epoch, older ones are fenced
 -- ARGV[3]  sequence of the batch's first message
@@ -14,10 +15,12 @@
 -- ARGV[9]  "PUBLISH" or "SPUBLISH"
 -- ARGV[10] the lane's last sequence as far as the writer knows: the one before ARGV[3], or a lower
 --          one if the writer no longer has what lies between. Such a hole is accepted, but only this one.
+-- ARGV[11] with KEYS[3]: the dead letter's ID. It goes when the batch comes, in the same step.
 --
 -- Reply    {"OK", last sequence, epoch}
 --          {"FENCED", last sequence, epoch}   somebody claimed the lane after this writer
 --          {"REWIND", last sequence, epoch}   Redis stands there, not at ARGV[10]: cut anew from there
+--          {"GONE", last sequence, epoch}     there is no such dead letter: nothing was appended
 --
 -- Invariant: a lane's stream holds its messages in order, each once; the only holes are those a
 -- writer declared, from where to where it said. A retry of what was appended changes nothing.
@@ -50,9 +53,14 @@ if batch ~= '' and last > known then
   if known ~= after or first <= known then
     return {'REWIND', number(known), number(holder)}
   end
+  if KEYS[3] and #redis.call('XRANGE', KEYS[3], ARGV[11], ARGV[11]) == 0 then
+    return {'GONE', number(known), number(holder)}
+  end
   local id = own and (ARGV[4] .. '-0') or '*'
   redis.call('XADD', stream, 'MAXLEN', '~', ARGV[8], id, 'm', batch)
   redis.call(ARGV[9], stream, batch)
+  -- Last: a script that fails half way, out of memory, keeps what it did.
+  if KEYS[3] then redis.call('XDEL', KEYS[3], ARGV[11]) end
   known = last
 end
 
