@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_protocol::{Channel, RunId, VariationId};
 
+use crate::dead::LetterId;
 use crate::fanout::Fanout;
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
@@ -25,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   runcast dev --demo            three sample agents, live in the browser
   runcast tail my-run           follow a run in this terminal
   runcast runs                  which runs there are
+  runcast dead list my-run      which of its messages could not be stored
   runcast doctor                what is wrong, and how to mend it";
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +36,7 @@ pub(crate) enum Command {
     Dev(DevOptions),
     Tail(TailOptions),
     Runs(RunsOptions),
+    Dead(DeadOptions),
     Doctor(DoctorOptions),
 }
 
@@ -114,6 +119,123 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Look at messages that could never be stored (dead letters), and decide what becomes of them.
+///
+/// A message that is too large, or that Redis refuses for good, does not stand in the way of others: it is
+/// put aside with the reason, for the run's time to live. What Redis will not have even there is in the
+/// file dead-letters.ndjson in the folder of the sidecar's journal: see --file.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  runcast dead list my-run
+  runcast dead show my-run 1768040000000-0
+  runcast dead requeue my-run --all
+  runcast dead list --file /var/run/runcast/journal/dead-letters.ndjson"
+)]
+pub(crate) struct DeadOptions {
+    #[command(subcommand)]
+    pub(crate) command: DeadCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    List(DeadListOptions),
+    Show(DeadShowOptions),
+    Requeue(DeadRequeueOptions),
+    Drop(DeadDropOptions),
+}
+
+/// List a run's dead letters, the oldest first.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  runcast dead list my-run
+  runcast dead list my-run -o json | jq -r '.[] | select(.lane == \"logs/var-1\") | .id'
+  runcast dead list --file journal/dead-letters.ndjson")]
+pub(crate) struct DeadListOptions {
+    /// The run.
+    #[arg(value_name = "RUN", required_unless_present = "file")]
+    pub(crate) run: Option<RunId>,
+    /// The file beside a sidecar's journal instead of Redis; its lines are numbered.
+    #[arg(long, value_name = "PATH", conflicts_with = "run")]
+    pub(crate) file: Option<PathBuf>,
+    /// How to print them. JSON leaves out the original messages: `show` has them.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// Show one dead letter whole, with the message that could not be stored.
+#[derive(Debug, Args)]
+#[command(
+    allow_missing_positional = true,
+    after_help = "Examples:
+  runcast dead show my-run 1768040000000-0
+  runcast dead show my-run 1768040000000-0 -o json | jq .original
+  runcast dead show --file journal/dead-letters.ndjson 1"
+)]
+pub(crate) struct DeadShowOptions {
+    /// The run.
+    #[arg(value_name = "RUN", required_unless_present = "file")]
+    pub(crate) run: Option<RunId>,
+    /// Which one, as `list` calls it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: LetterId,
+    /// The file beside a sidecar's journal instead of Redis; ID is a line's number.
+    #[arg(long, value_name = "PATH", conflicts_with = "run")]
+    pub(crate) file: Option<PathBuf>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// Append dead letters to their lanes after all, each with a new number at the end.
+///
+/// For when what stood in the way was mended: a limit was raised, a server replaced. It claims the lane, as a
+/// new sidecar does: a sidecar that still writes it is fenced, and stops. So it is meant for runs whose agents
+/// have ended, and refused for others. Each letter is appended and deleted in one step, never twice.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  runcast dead requeue my-run 1768040000000-0
+  runcast dead requeue my-run --all
+
+Exit status: 0 if all of them were appended, 1 if not.")]
+pub(crate) struct DeadRequeueOptions {
+    /// The run.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: RunId,
+    /// Which ones, as `list` calls them.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) ids: Vec<LetterId>,
+    /// All of the run's.
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    /// Also where a variation has not said that it ended; a sidecar that still writes the lane stops.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Delete dead letters. They cannot be had back.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  runcast dead drop my-run 1768040000000-0
+  runcast dead drop my-run --all --yes
+
+Exit status: 0 if all of them were deleted, 1 if not.")]
+pub(crate) struct DeadDropOptions {
+    /// The run.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: RunId,
+    /// Which ones, as `list` calls them.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) ids: Vec<LetterId>,
+    /// All of the run's. Asks first.
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
 /// Check Redis, the fan-out and the programs, and say what is wrong and how to mend it.
 ///
 /// Sends one message the whole way, in a run of its own that expires within seconds.
@@ -154,5 +276,29 @@ mod tests {
         assert!(error.contains("use one of output, logs"), "{error}");
         assert!(parse("runcast tail a:b").is_err());
         assert!(parse("runcast runs --fanout https://host").is_err());
+    }
+
+    #[test]
+    fn dead_letters_are_a_runs_or_a_files() {
+        let parse =
+            |line: &str| Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.command);
+        let Command::Dead(DeadOptions { command: DeadCommand::Show(show) }) =
+            parse("runcast dead show r 5-0").unwrap()
+        else {
+            panic!("show")
+        };
+        assert_eq!((show.run, show.id.to_string()), (RunId::new("r").ok(), "5-0".to_owned()));
+        for line in
+            ["list --file f", "show --file f 3", "requeue r --all", "drop r 1-0 2-0", "drop r --all -y"]
+        {
+            parse(&format!("runcast dead {line}")).unwrap();
+        }
+        for line in
+            ["list", "list r --file f", "show r", "show 5-0", "requeue r", "drop r --all 5-0", "drop r x"]
+        {
+            parse(&format!("runcast dead {line}")).unwrap_err();
+        }
+        let error = parse("runcast dead show r five").unwrap_err().to_string();
+        assert!(error.contains("runcast dead list"), "{error}");
     }
 }

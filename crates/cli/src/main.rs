@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command-line tool does")]
 
+mod ago;
 mod arguments;
+mod dead;
 mod dev;
 mod doctor;
 mod fanout;
@@ -25,6 +27,7 @@ async fn main() -> ExitCode {
         Command::Dev(options) => Box::pin(dev::run(options)).await,
         Command::Tail(options) => Box::pin(tail::run(options, fanout)).await,
         Command::Runs(options) => Box::pin(runs::run(options, &redis)).await,
+        Command::Dead(options) => Box::pin(dead::run(options, &redis)).await,
         Command::Doctor(options) => Box::pin(doctor::run(options, &redis, fanout)).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -15,6 +15,7 @@ use runcast_protocol::{
 };
 use serde::{Serialize, Serializer};
 
+use crate::ago::ago;
 use crate::arguments::{Format, RunsOptions};
 
 /// Runs that are asked about at the same time.
@@ -84,7 +85,7 @@ async fn look_at(bus: &Bus, run_id: RunId) -> Result<Option<Run>, BusError> {
 }
 
 /// All status messages of a run that are kept.
-async fn statuses(bus: &Bus, run: &RunId) -> Result<Vec<Message>, BusError> {
+pub(crate) async fn statuses(bus: &Bus, run: &RunId) -> Result<Vec<Message>, BusError> {
     // Any lane of the shared stream leads to it.
     let stream = Lane { channel: Channel::Status, writer: Writer::Control };
     let (mut messages, mut after) = (Vec::new(), EntryId::default());
@@ -132,16 +133,6 @@ fn table(runs: &[Run], now: Timestamp) -> String {
         let _ = writeln!(text, "{id:width$}  {state:9}  {variations:>10}  {:>10}  {ago}", run.messages);
     }
     text
-}
-
-fn ago(time: Timestamp, now: Timestamp) -> String {
-    match now.as_second() - time.as_second() {
-        ..2 => "now".to_owned(),
-        seconds @ 2..120 => format!("{seconds} s ago"),
-        seconds @ 120..7200 => format!("{} min ago", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h ago", seconds / 3600),
-        seconds => format!("{} days ago", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
