@@ -91,6 +91,22 @@ async fn a_requeued_letter_is_in_its_lane_once_however_often_that_is_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_script_appends_a_letter_only_while_it_is_there() {
+    let graves = Graveyard::start().await;
+    let (id, _) = graves.bury(MESSAGE).await;
+    let id = id.to_string();
+    let script = include_str!("../src/lua/append.lua");
+    let keys = ["EVAL", script, "3", "run:{r}:logs:v", "run:{r}:lanes", "run:{r}:dead"];
+    // Another one read the letter as well, and comes second.
+    for (number, reply) in [("1", "OK 1 1"), ("2", "GONE 1 1"), ("2", "GONE 1 1")] {
+        let batch = ["logs/v", "1", number, number, "x", "own", "60", "100", "PUBLISH", "contiguous", &id];
+        let answer = graves.redis.command(&[&keys[..], &batch[..]].concat()).await.unwrap();
+        assert_eq!(answer.text(), reply);
+    }
+    assert_eq!((graves.number(&["XLEN", keys[3]]).await, graves.number(&["XLEN", keys[5]]).await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_refuses_keeps_the_letter() {
     let graves = Graveyard::start().await;
     let (id, letter) = graves.bury(MESSAGE).await;
