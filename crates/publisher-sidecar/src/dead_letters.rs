@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use runcast_bus::{Bus, BusError, DeadLetter, Limits};
 use runcast_protocol::{Json, Lane, RunId, Sequence, timestamp};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -102,26 +102,36 @@ impl DeadLetters {
     }
 }
 
+/// A line of the file.
+#[derive(Serialize)]
+struct Line<'a> {
+    reason: &'a str,
+    time: timestamp::Text,
+    lane: &'a Lane,
+    sequence: Option<Sequence>,
+    /// As it was, to the letter; a string of what is not JSON.
+    original: Json,
+}
+
 /// Adds a line to the file.
 fn write(folder: &Path, letter: &DeadLetter) -> std::io::Result<PathBuf> {
     let path = folder.join(FILE);
     let original = String::from_utf8_lossy(&letter.original);
     let original = Json::parse(&original).unwrap_or_else(|_| Json::string(&original));
-    let line = json!({
-        "reason": letter.reason,
-        "time": timestamp::Text(letter.time),
-        "lane": letter.lane,
-        "sequence": letter.sequence,
-        "original": original,
-    });
+    let (time, reason) = (timestamp::Text(letter.time), letter.reason.as_str());
+    let line = Line { reason, time, lane: &letter.lane, sequence: letter.sequence, original };
+    let mut line = serde_json::to_vec(&line)?;
+    line.push(b'\n');
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-    file.write_all(format!("{line}\n").as_bytes())?;
+    file.write_all(&line)?;
     Ok(path)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -151,13 +161,14 @@ mod tests {
             sequence: None,
             original: original.into(),
         };
-        write(folder.path(), &letter("{\"a\": 1}")).unwrap();
+        write(folder.path(), &letter("{\"b\":1.10,\"a\":18446744073709551617}")).unwrap();
         let path = write(folder.path(), &letter("no JSON")).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((&lines[0]["original"]["a"], &lines[1]["original"]), (&json!(1), &json!("no JSON")));
+        assert_eq!(lines[1]["original"], json!("no JSON"));
+        assert!(text.contains(r#""original":{"b":1.10,"a":18446744073709551617}}"#), "{text}");
         assert_eq!(lines[0]["lane"], "output/a");
     }
 }

@@ -121,21 +121,31 @@ impl LaneWriter {
             Err(error) => {
                 let count = cut.last.get() - cut.first.get() + 1;
                 *most = usize::try_from(count / 2).unwrap_or(1).max(1);
-                if count == 1 {
-                    self.bury(last, &error).await;
-                }
-                Ok(())
+                if count == 1 { self.bury(last, &error, epoch).await } else { Ok(()) }
             }
         }
     }
 
     /// Redis will never have this message: it goes where it can be looked at, and leaves a hole.
-    async fn bury(&self, number: Sequence, error: &BusError) {
-        // Cut again it is the same one: nothing else was appended.
-        let Some(CutBatch { batch, .. }) = self.lane.next_batch(1) else { return };
-        let original = batch.finish(usize::MAX);
-        self.graves.bury(&error.to_string(), &self.lane.lane, Some(number), original).await;
-        self.lane.give_up(number);
+    async fn bury(&self, number: Sequence, error: &BusError, epoch: u64) -> Result<(), Fenced> {
+        // A lane that takes nothing at all, broken by whoever, must not be emptied into the graves: what
+        // is refused without a message is not the message's fault.
+        match self.ask(|| self.bus.probe(&self.run, &self.lane.lane, epoch, self.pace.limits)).await {
+            Ok(reply) => self.settle(reply, epoch)?,
+            Err(error) => {
+                self.tell_rejected(&error).await;
+                return Ok(());
+            }
+        }
+        // Cut again it is the same one, unless Redis has lost a tail: nothing else was appended.
+        if let Some(CutBatch { cut, batch }) = self.lane.next_batch(1)
+            && cut.first == number
+        {
+            let original = batch.finish(usize::MAX);
+            self.graves.bury(&error.to_string(), &self.lane.lane, Some(number), original).await;
+            self.lane.give_up(number);
+        }
+        Ok(())
     }
 
     async fn probe(&self, epoch: u64) -> Result<(), Fenced> {

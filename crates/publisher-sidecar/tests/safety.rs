@@ -312,30 +312,3 @@ async fn two_sidecars_with_journals_do_not_mix() {
     eventually("its output", SOON, async || lanes.text().await.filter(|text| text.ends_with("third"))).await;
     assert!(third.is_running());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_redis_will_never_have_is_put_aside_and_the_lane_goes_on() {
-    let redis = Redis::builder().set("proto-max-bulk-len", "1mb").start().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("agent.sock");
-    let sidecar = journaled(&redis.url(), &folder)
-        .set("RUNCAST__MESSAGE__MAX_BYTES", "4MiB")
-        .set("RUNCAST__BATCH__COMPRESS_ABOVE", "1GiB")
-        .set("RUNCAST__BATCH__MAX_BYTES", "4MiB");
-    let _process = sidecar.serve(&socket).await;
-    let large = lines("output", 3..4, 1_500_000);
-    let body = lines("output", 1..3, 10) + &large + &lines("output", 4..6, 10);
-    assert_eq!(call(&socket, "POST", "/v1/messages", NDJSON, &body).await.0, 200);
-    let messages = until_last(&Lanes::of(&redis.url()), "output/a", 5).await;
-    assert!(messages.iter().map(number_in).eq([1, 2, 4, 5]));
-    let file = folder.path().join("journal/dead-letters.ndjson");
-    let text = eventually("the file", SOON, async || std::fs::read_to_string(&file).ok()).await;
-    let letter: Value = serde_json::from_str(text.trim_end()).expect("one line of JSON");
-    assert_eq!((&letter["lane"], &letter["sequence"]), (&json!("output/a"), &json!(3)));
-    assert!(letter["original"]["content"].as_str().is_some_and(|text| text.starts_with("3 x")));
-    eventually("nothing is held any more", SOON, async || {
-        let (_, status) = call(&socket, "GET", "/v1/status", "", "").await;
-        (status["journal"]["messages"] == 0).then_some(())
-    })
-    .await;
-}
