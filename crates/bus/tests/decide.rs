@@ -36,7 +36,8 @@ fn decision(number: u64, read: &[(&str, u64)]) -> Decision {
 async fn ack(bus: &Bus, number: u64) {
     let (run, lane): (RunId, Lane) = (RunId::new("r").unwrap(), "acks/v".parse().unwrap());
     let (first, last, batch) = (sequence(number), sequence(number), line("", "ack", number));
-    bus.append(Append { run, lane, epoch: 0, first, last, batch, rebase: false }, LIMITS).await.unwrap();
+    let after = first.previous();
+    bus.append(Append { run, lane, epoch: 0, first, last, batch, after }, LIMITS).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What was accepted survives the sidecar and a failover of Redis: real kill -9, a real journal.
+//! What was accepted survives the sidecar: real kill -9, a real journal.
 
 mod support;
 
@@ -8,9 +8,18 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use runcast_testkit::{Process, Redis, Sentinel, Sidecar, eventually, unix_post};
+use runcast_protocol::State;
+use runcast_testkit::{Redis, Sidecar, eventually, unix_post};
+use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{Lanes, RUN, SOON, told};
+use crate::support::{Lanes, RUN, SOON, call, told};
+
+/// A sidecar whose journal is in `folder`.
+fn journaled(redis: &Redis, folder: &TempDir) -> Sidecar {
+    Sidecar::new(&redis.url(), RUN, "a")
+        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display())
+}
 
 async fn say(socket: &Path, text: String) -> bool {
     matches!(unix_post(socket, "/v1/output", "text/plain", text).await, Ok((200, _)))
@@ -37,8 +46,7 @@ async fn a_sidecar_killed_at_random_instants_loses_and_repeats_nothing_it_accept
     let (redis, folder) = (Redis::start().await, tempfile::tempdir().expect("a folder"));
     let lanes = Lanes::of(&redis.url());
     let socket = folder.path().join("sidecar.sock");
-    let sidecar = Sidecar::new(&redis.url(), RUN, "a")
-        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display());
+    let sidecar = journaled(&redis, &folder);
     let (mut accepted, mut next) = (Vec::new(), 0);
     for _ in 0..40 {
         let mut process = sidecar.serve(&socket).await;
@@ -66,50 +74,96 @@ async fn a_sidecar_killed_at_random_instants_loses_and_repeats_nothing_it_accept
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_accepted_while_redis_was_away_is_there_after_a_restart() {
+async fn what_was_accepted_while_redis_was_away_survives_the_sidecar_too() {
     let (mut redis, folder) = (Redis::start().await, tempfile::tempdir().expect("a folder"));
-    let socket = folder.path().join("sidecar.sock");
-    let sidecar = Sidecar::new(&redis.url(), RUN, "a")
-        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display());
-    let mut process: Process = sidecar.serve(&socket).await;
+    let (socket, sidecar) = (folder.path().join("sidecar.sock"), journaled(&redis, &folder));
+    let mut process = sidecar.serve(&socket).await;
     assert!(say(&socket, "0 ".into()).await);
     redis.kill9();
-    for number in 1..=200 {
-        assert!(say(&socket, format!("{number} ")).await, "writes do not wait for Redis");
+    for number in 1..=100 {
+        assert!(say(&socket, format!("{number} ")).await, "the agent does not wait for Redis");
     }
+    // More than is kept in memory.
+    let padding = " ".repeat(200);
+    let line = |number| json!({"type": "output", "content": format!("{number}{padding}")}).to_string() + "\n";
+    let body: String = (101..=20_000).map(line).collect();
+    assert_eq!(call(&socket, "POST", "/v1/messages", "application/x-ndjson", &body).await.0, 200);
+    let (_, status) = call(&socket, "GET", "/v1/status", "", "").await;
+    assert!(status["journal"]["messages"].as_u64() >= Some(20_000), "{status}");
     process.kill9();
-    let _process = sidecar.serve(&socket).await;
+
+    let mut process = sidecar.serve(&socket).await;
+    told(&process, "an earlier sidecar left messages").await;
+    assert!(say(&socket, "20001 ".into()).await);
     // It comes back empty: also what it had had is sent again.
     redis.restart().await;
-    let lanes = Lanes::of(&redis.url());
     finish(&socket).await;
-    assert_eq!(words(&lanes.text().await.expect("the lane")), (0..=200).collect::<Vec<_>>());
+    process.terminate();
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let lanes = Lanes::of(&redis.url());
+    assert_eq!(words(&lanes.text().await.expect("the lane")), (0..=20_001).collect::<Vec<_>>());
+    assert_eq!(lanes.states().await, [State::Running, State::Succeeded]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_lost_in_a_failover_is_sent_again() {
-    let (mut sentinel, folder) = (Sentinel::start().await, tempfile::tempdir().expect("a folder"));
-    let socket = folder.path().join("sidecar.sock");
-    let _process = Sidecar::new(&sentinel.url(), RUN, "a").serve(&socket).await;
-    let old = sentinel.primary_index().await.expect("a primary");
-    // What the replicas do not get before it dies, the new primary never had.
-    for index in (0..3).filter(|index| *index != old) {
-        sentinel.nodes[index].freeze();
-    }
-    for number in 0..50 {
-        assert!(say(&socket, format!("{number} ")).await);
-    }
-    sentinel.nodes[old].kill9();
-    for index in (0..3).filter(|index| *index != old) {
-        sentinel.nodes[index].thaw();
-    }
-    sentinel.until_promoted(old).await;
-    for number in 50..100 {
-        assert!(say(&socket, format!("{number} ")).await);
-    }
+async fn what_sigterm_leaves_behind_is_told_and_sent_by_the_next_sidecar() {
+    let mut redis = Redis::start().await;
+    redis.kill9();
+    let folder = tempfile::tempdir().expect("a folder");
+    let sidecar = journaled(&redis, &folder).set("RUNCAST__SHUTDOWN__DEADLINE", "500ms");
+    let mut process = sidecar.exec(&["printf", "unheard "]);
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    told(&process, "\"left\":2").await;
+    redis.restart().await;
+    let mut process = sidecar.set("RUNCAST__SHUTDOWN__DEADLINE", "20s").exec(&["printf", "heard"]);
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let lanes = Lanes::of(&redis.url());
+    assert_eq!(lanes.text().await.as_deref(), Some("unheard heard"));
+    assert_eq!(lanes.states().await, [State::Running, State::Running, State::Succeeded]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_status_in_the_journal_is_the_end_for_the_next_sidecar() {
+    let mut redis = Redis::start().await;
+    redis.kill9();
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent.sock");
+    let sidecar = journaled(&redis, &folder);
+    // The status is begun when all else is in Redis: nothing else, here, but `running` never left.
+    let mut process = sidecar.clone().set("RUNCAST__SHUTDOWN__DEADLINE", "300ms").exec(&["true"]);
+    process.wait(SOON).await;
+    let process = sidecar.serve(&socket).await;
+    redis.restart().await;
+    let lanes = Lanes::of(&redis.url());
+    eventually("it is running", SOON, async || lanes.messages("status/a").await?.first().map(drop)).await;
     finish(&socket).await;
-    let lanes = Lanes::of(&sentinel.url());
-    assert_eq!(words(&lanes.text().await.expect("the lane")), (0..100).collect::<Vec<_>>());
+    assert_eq!(lanes.states().await.last(), Some(&State::Succeeded));
+    drop(process);
+    let _process = sidecar.serve(&socket).await;
+    eventually("it is finished", SOON, async || {
+        (call(&socket, "POST", "/v1/output", "text/plain", "more").await.0 == 409).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sidecars_with_journals_do_not_mix() {
+    let redis = Redis::start().await;
+    let (mine, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let lanes = Lanes::of(&redis.url());
+    let script = "printf first; while :; do sleep 0.01; printf .; done";
+    let mut first = journaled(&redis, &mine).exec(&["bash", "-c", script]);
+    eventually("its output", SOON, async || lanes.text().await.filter(|text| text.contains("first."))).await;
+    // The same journal: it cannot even start.
+    let mut second = journaled(&redis, &mine).exec(&["true"]);
+    assert_eq!(second.wait(SOON).await.code(), Some(69));
+    told(&second, "in use by another sidecar").await;
+    assert!(first.is_running());
+    // Another journal: it takes over.
+    let mut third = journaled(&redis, &other).exec(&["bash", "-c", "printf third; sleep 1000"]);
+    assert_eq!(first.wait(SOON).await.code(), Some(69));
+    eventually("its output", SOON, async || lanes.text().await.filter(|text| text.ends_with("third"))).await;
+    assert!(third.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,8 +171,7 @@ async fn what_another_sidecar_wrote_under_our_numbers_takes_nothing_of_ours_away
     let mut redis = Redis::builder().appendonly().start().await;
     let (lanes, folder) = (Lanes::of(&redis.url()), tempfile::tempdir().expect("a folder"));
     let socket = folder.path().join("sidecar.sock");
-    let sidecar = Sidecar::new(&redis.url(), RUN, "a")
-        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display());
+    let sidecar = journaled(&redis, &folder);
     let mut process = sidecar.serve(&socket).await;
     assert!(say(&socket, "1 ".into()).await);
     lanes.say("1 ").await;

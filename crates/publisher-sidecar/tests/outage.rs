@@ -5,7 +5,7 @@ mod support;
 use std::io::Write;
 
 use runcast_protocol::State;
-use runcast_testkit::{Redis, Sidecar, eventually};
+use runcast_testkit::{Cut, Redis, Sentinel, Sidecar, eventually};
 use support::{Lanes, RUN, SOON, told};
 
 fn sidecar(url: &str) -> Sidecar {
@@ -81,15 +81,25 @@ async fn a_redis_that_is_killed_and_restarted_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_forgets_before_it_was_safe_is_sent_again() {
-    let redis = Redis::start().await;
-    let lanes = Lanes::of(&redis.url());
-    let mut process = sidecar(&redis.url()).pipe();
-    let mut stdin = process.child().stdin.take().expect("piped");
-    stdin.write_all(b"one").expect("taken");
-    lanes.say("one").await;
-    redis.command(&["FLUSHALL"]).await.expect("flushed");
-    stdin.write_all(b"two").expect("taken");
-    lanes.say("onetwo").await;
+    for is_silent in [true, false] {
+        let redis = Redis::start().await;
+        let lanes = Lanes::of(&redis.url());
+        let mut process = sidecar(&redis.url()).pipe();
+        let mut stdin = process.child().stdin.take().expect("piped");
+        stdin.write_all(b"one ").expect("taken");
+        lanes.say("one ").await;
+        redis.command(&["FLUSHALL"]).await.expect("flushed");
+        if is_silent {
+            // Nothing new is said: the loss is noticed all the same.
+            lanes.say("one ").await;
+        }
+        stdin.write_all(b"two").expect("taken");
+        lanes.say("one two").await;
+        drop(stdin);
+        assert_eq!(process.wait(SOON).await.code(), Some(0));
+        assert_eq!(lanes.states().await, [State::Running, State::Succeeded]);
+        told(&process, "sending again from there").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,4 +176,35 @@ async fn a_second_sidecar_takes_over_from_the_first() {
     eventually("its output", SOON, async || lanes.text().await.filter(|text| text.ends_with(".second")))
         .await;
     assert!(second.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_lost_in_a_failover_is_sent_again() {
+    let mut sentinel = Sentinel::start_proxied().await;
+    let lanes = Lanes::of(&sentinel.url());
+    let mut process = sidecar(&sentinel.url()).pipe();
+    let mut stdin = process.child().stdin.take().expect("piped");
+    let mut said = String::new();
+    let mut say = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let word = format!("{number} ");
+            stdin.write_all(word.as_bytes()).expect("taken");
+            said += &word;
+        }
+        said.clone()
+    };
+    lanes.say(&say(0..20)).await;
+    let old = sentinel.primary_index().await.expect("a primary");
+    // What the replicas do not get before it dies, the new primary never had.
+    sentinel.proxies[old].cut(Cut { fellows: true, ..Cut::default() });
+    lanes.say(&say(20..50)).await;
+    sentinel.nodes[old].kill9();
+    // The agent goes on all the while.
+    say(50..100);
+    sentinel.until_promoted(old).await;
+    let all = say(100..150);
+    drop(stdin);
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    assert_eq!(lanes.text().await, Some(all));
+    told(&process, "sending again from there").await;
 }
