@@ -4,10 +4,7 @@
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +18,7 @@ use runcast_runtime::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -29,25 +26,28 @@ use tokio::{
 const SOON: Duration = Duration::from_secs(5);
 
 /// Counts those who still hold it.
-struct Held(Arc<AtomicUsize>);
+struct Held(watch::Sender<usize>);
 
 impl Held {
-    fn new(count: &Arc<AtomicUsize>) -> Held {
-        count.fetch_add(1, Ordering::SeqCst);
+    fn new(count: &watch::Sender<usize>) -> Held {
+        count.send_modify(|count| *count += 1);
         Held(count.clone())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
 struct Server {
     address: std::net::SocketAddr,
     shutdown: Shutdown,
-    answering: Arc<AtomicUsize>,
+    /// How many requests are being answered.
+    answering: watch::Receiver<usize>,
+    /// Lets `/slow` answer, once for each permit.
+    ready: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -55,20 +55,21 @@ async fn server(options: ServeOptions) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
-    let answering = Arc::new(AtomicUsize::new(0));
-    let count = answering.clone();
+    let (count, answering) = watch::channel(0);
+    let ready = Arc::new(Semaphore::new(0));
+    let may_answer = ready.clone();
     let service = move |request: Request<_>| {
-        let held = Held::new(&count);
-        async move { answer(request.uri().path(), held).await }
+        let (held, may_answer) = (Held::new(&count), may_answer.clone());
+        async move { answer(request.uri().path(), held, &may_answer).await }
     };
     let task = tokio::spawn(serve(listener, service, options, shutdown.clone()));
-    Server { address, shutdown, answering, task }
+    Server { address, shutdown, answering, ready, task }
 }
 
-async fn answer(path: &str, held: Held) -> Response<Body> {
+async fn answer(path: &str, held: Held, may_answer: &Semaphore) -> Response<Body> {
     match path {
         "/slow" => {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            may_answer.acquire().await.unwrap().forget();
             Response::new(full("slow but sure"))
         }
         "/never" => {
@@ -100,13 +101,12 @@ async fn request(address: std::net::SocketAddr, path: &str) -> TcpStream {
     stream
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let poll = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(SOON, poll).await.unwrap_or_else(|_| panic!("still not: {what}"));
+impl Server {
+    async fn until_answering(&self, count: usize) {
+        let mut answering = self.answering.clone();
+        let reached = timeout(SOON, answering.wait_for(|answering| *answering == count)).await;
+        reached.unwrap_or_else(|_| panic!("still not answering {count}")).unwrap();
+    }
 }
 
 async fn stopped(server: Server) -> Duration {
@@ -120,7 +120,12 @@ async fn stopped(server: Server) -> Duration {
 async fn a_running_answer_is_finished_on_shutdown() {
     let server = server(ServeOptions::default()).await;
     let mut client = request(server.address, "/slow").await;
-    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    server.until_answering(1).await;
+    server.shutdown.trigger();
+    // It takes nobody new any more: the shutdown is under way.
+    let refused = async { while TcpStream::connect(server.address).await.is_ok() {} };
+    timeout(SOON, refused).await.expect("it stops listening");
+    server.ready.add_permits(1);
     stopped(server).await;
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
@@ -144,9 +149,9 @@ async fn what_never_ends_is_cut_after_the_drain() {
     let server = server(ServeOptions { drain: Duration::from_millis(100), ..ServeOptions::default() }).await;
     let answering = server.answering.clone();
     let mut client = request(server.address, "/never").await;
-    until("answering", || answering.load(Ordering::SeqCst) == 1).await;
+    server.until_answering(1).await;
     stopped(server).await;
-    assert_eq!(answering.load(Ordering::SeqCst), 0);
+    assert_eq!(*answering.borrow(), 0);
     assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0);
 }
 
@@ -154,9 +159,9 @@ async fn what_never_ends_is_cut_after_the_drain() {
 async fn a_client_that_leaves_ends_its_answer() {
     let server = server(ServeOptions::default()).await;
     let client = request(server.address, "/never").await;
-    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    server.until_answering(1).await;
     drop(client);
-    until("gone", || server.answering.load(Ordering::SeqCst) == 0).await;
+    server.until_answering(0).await;
     stopped(server).await;
 }
 
@@ -165,8 +170,8 @@ async fn a_client_that_does_not_read_is_closed() {
     let options = ServeOptions { write_stall: Duration::from_millis(200), ..ServeOptions::default() };
     let server = server(options).await;
     let _stalled = request(server.address, "/endless").await;
-    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
-    until("closed", || server.answering.load(Ordering::SeqCst) == 0).await;
+    server.until_answering(1).await;
+    server.until_answering(0).await;
     stopped(server).await;
 }
 
@@ -185,7 +190,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 async fn connections_above_the_limit_wait_their_turn() {
     let server = server(ServeOptions { max_connections: 1, ..ServeOptions::default() }).await;
     let first = request(server.address, "/never").await;
-    until("answering", || server.answering.load(Ordering::SeqCst) == 1).await;
+    server.until_answering(1).await;
     let mut second = request(server.address, "/").await;
     let early = timeout(Duration::from_millis(100), second.read_u8()).await;
     assert!(early.is_err(), "answered above the limit");
