@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-clients fmt lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: help build demo test test-valkey test-clients fmt lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,16 @@ integration: tools bins ## Tests against real Redis servers and the real service
 # With the tests: their dependencies' features would otherwise have everything built twice.
 bins:
 	cargo build --workspace --bins --tests
+
+# Tests that another server than Debian's Redis can tell something new about.
+VALKEY_TESTS := append dead_letters durability failover reading secured subscriber \
+  journal_restart outage overflow stream main_job
+
+test-valkey: bins ## The tests that speak to Redis once more, against Valkey
+	@scripts/tools.sh valkey
+	@echo "test-valkey: this server was built without TLS, so the test of TLS skips itself"
+	RUNCAST_REDIS_SERVER=$(CURDIR)/target/tools/valkey-server \
+	  $(CARGO_TEST) --workspace $(VALKEY_TESTS:%=--test %)
 
 test-clients: tools bins ## Real SSE clients (npm, Python) read a run with reconnects
 	clients-e2e/run.sh

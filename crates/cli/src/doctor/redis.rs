@@ -41,7 +41,10 @@ pub(crate) async fn check(report: &mut Report, url: &str) -> anyhow::Result<Opti
     let version = field("redis_version");
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
     if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST {
-        report.good(&format!("version {version}"))?;
+        report.good(&match field("valkey_version") {
+            "" => format!("version {version}"),
+            valkey => format!("Valkey {valkey}, compatible with Redis {version}"),
+        })?;
     } else {
         report.bad(&format!("version {version} is too old"), "use Redis 7.0 or later, or Valkey")?;
     }
