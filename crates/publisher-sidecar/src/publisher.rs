@@ -58,8 +58,10 @@ pub enum PublishError {
     /// The terminal status was given: nothing can come after it.
     #[error("this variation has finished: nothing can come after its terminal status")]
     Finished,
-    /// It has more bytes than `message.max_bytes`.
-    #[error("a message of {size} bytes is too large: at most {max} (message.max_bytes)")]
+    /// It has more bytes than `message.max_bytes`, or than the journal can hold for its channel.
+    #[error(
+        "a message of {size} bytes is too large: at most {max} (message.max_bytes, or its channel's share of journal.max_bytes)"
+    )]
     TooLarge {
         /// Its size.
         size: usize,

@@ -80,6 +80,16 @@ async fn a_redis_that_is_killed_and_restarted_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_tell_is_asked_what_it_has_on_disk() {
+    let redis = Redis::builder().appendonly().start().await;
+    let mut process = sidecar(&redis.url()).exec(&["echo", "one"]);
+    // It ends when all is safe.
+    assert_eq!(process.wait(SOON).await.code(), Some(0));
+    let was_asked = !redis.info("cmdstat_waitaof").await.is_empty();
+    assert_eq!(was_asked, redis.version().await >= (7, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_redis_forgets_before_it_was_safe_is_sent_again() {
     for is_silent in [true, false] {
         let redis = Redis::start().await;
