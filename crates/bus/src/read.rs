@@ -19,6 +19,15 @@ impl EntryId {
     pub fn after(position: Sequence) -> Self {
         Self(position.get(), 0)
     }
+
+    /// The ID to read after in order to begin with the entry of this one.
+    pub fn previous(self) -> Self {
+        match self {
+            Self(0, 0) => self,
+            Self(time, 0) => Self(time - 1, u64::MAX),
+            Self(time, count) => Self(time, count - 1),
+        }
+    }
 }
 
 impl fmt::Display for EntryId {

@@ -1,9 +1,11 @@
 //! Reading a lane's past from its stream, a page at a time.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use runcast_bus::{Bus, BusError, EntryId};
+use bytes::Bytes;
+use runcast_bus::{Bus, BusError, EntryId, Page};
 use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, RunId, Sequence};
 
 use crate::placement::{Placement, place};
@@ -39,12 +41,15 @@ pub struct LaneReader {
 }
 
 /// How far a stream was searched for a lane's messages.
+///
+/// In a shared stream this holds only as long as the last entry that was seen is still there: the server
+/// that a failover promoted may number new entries lower than the one before numbered those it lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
     /// The last entry that was seen.
     after: EntryId,
-    /// Whether the search left out the stream's beginning.
-    is_partial: bool,
+    /// What it held: a lost one's ID may be given again.
+    held: u64,
 }
 
 /// What comes next in a lane.
@@ -84,7 +89,7 @@ impl LaneReader {
 
     /// How far the stream was searched, for the next reader of the same lane.
     pub fn scan(&self) -> Scan {
-        Scan { is_partial: self.scan.after != EntryId::default(), ..self.scan }
+        self.scan
     }
 
     /// Reads the next page, not beyond `upto`, which is known to exist or to have existed.
@@ -92,13 +97,34 @@ impl LaneReader {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked; nothing has changed then.
     pub async fn page(&mut self, bus: &Bus, run: &RunId, upto: Sequence) -> Result<Found, BusError> {
+        let (after, entries) = self.wants();
+        let page = bus.read(run, &self.lane, after, entries).await?;
+        Ok(self.turn(page, upto))
+    }
+
+    /// The entry after which the next page is read, and the number of entries of it.
+    pub fn wants(&self) -> (EntryId, usize) {
+        if self.lane.channel.has_one_writer() {
+            (self.scan.after.max(EntryId::after(self.position)), self.entries)
+        } else {
+            // With the last one that was seen.
+            (self.scan.after.previous(), self.entries + 1)
+        }
+    }
+
+    /// Takes in the page that it wants. Pure.
+    pub fn turn(&mut self, page: Page, upto: Sequence) -> Found {
         let own = self.lane.channel.has_one_writer();
-        let after = if own { self.scan.after.max(EntryId::after(self.position)) } else { self.scan.after };
-        let page = bus.read(run, &self.lane, after, self.entries).await?;
+        let seen = usize::from(!own && self.scan != Scan::default());
+        if seen > 0 && page.batches.first().map(held) != Some(self.scan.held) {
+            self.scan = Scan::default();
+            return Found::Items(Vec::new());
+        }
         self.fit(&page.batches);
 
+        let last = page.batches.last().map_or(0, held);
         let mut items = Vec::new();
-        for payload in page.batches {
+        for payload in page.batches.into_iter().skip(seen) {
             match Batch::parse(payload) {
                 Ok(batch) if batch.lane == self.lane => self.take(&batch, upto, &mut items),
                 Ok(_) if !own => {}
@@ -107,25 +133,21 @@ impl LaneReader {
         }
         if self.position >= upto {
             // A page that was cut at `upto` may hold more for a later call with a higher one.
-            return Ok(Found::Items(items));
+            return Found::Items(items);
         }
-        self.scan.after = page.end;
+        self.scan = Scan { after: page.end, held: last };
         if page.is_last {
             let tail = page.lane.map_or(Sequence::NONE, |lane| lane.last);
-            if self.scan.is_partial && !own {
-                // The server that a failover promoted may number shared entries lower than the one
-                // before: only a search from the beginning is proof that something is missing.
-                self.scan = Scan::default();
-            } else if tail > self.position {
+            if tail > self.position {
                 // The stream and the bookkeeping were read at one instant: what the one counts and
                 // the other lacks is gone.
                 self.lose(tail.min(upto), GapReason::Evicted, &mut items);
             } else if items.is_empty() {
                 self.scan = Scan::default();
-                return Ok(Found::NotYet);
+                return Found::NotYet;
             }
         }
-        Ok(Found::Items(items))
+        Found::Items(items)
     }
 
     fn take(&mut self, batch: &Batch, upto: Sequence, items: &mut Vec<Item>) {
@@ -150,10 +172,17 @@ impl LaneReader {
     }
 
     /// Asks for more entries the next time if these were small, for fewer if they were large.
-    fn fit(&mut self, batches: &[bytes::Bytes]) {
-        let bytes: usize = batches.iter().map(bytes::Bytes::len).sum();
+    fn fit(&mut self, batches: &[Bytes]) {
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
         if let Some(average) = bytes.checked_div(batches.len()) {
             self.entries = (PAGE_BYTES / average.max(1)).clamp(1, PAGE_ENTRIES);
         }
     }
+}
+
+/// Tells entries apart.
+fn held(batch: &Bytes) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(batch);
+    hasher.finish()
 }

@@ -1,0 +1,63 @@
+//! Reading a lane's past while the stream changes under it.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use runcast_bus::{EntryId, LaneState, Page};
+use runcast_protocol::{BatchWriter, Channel, Json, Lane, RunId, Sequence, VariationId};
+use runcast_sse_fanout::reader::{Found, Item, LaneReader, Scan};
+use runcast_testkit::message;
+
+fn at(number: u64) -> Sequence {
+    Sequence::new(number).unwrap()
+}
+
+/// A page of the status stream: the numbers of each batch of `status/a`, and the last entry's ID.
+fn page(batches: &[&[u64]], end: &str, is_last: bool) -> Page {
+    let (run, variation) = (RunId::new("r").unwrap(), VariationId::new("a").unwrap());
+    let batch = |numbers: &&[u64]| {
+        let mut writer = BatchWriter::default();
+        for &number in *numbers {
+            let mut message = message(&run, &variation, Channel::Status, at(number), Json::empty_object());
+            message.timestamp = "2026-01-10T10:30:00Z".parse().unwrap();
+            writer.push(&message.to_line());
+        }
+        writer.finish(usize::MAX)
+    };
+    let lane = Some(LaneState { last: at(5), epoch: 1 });
+    Page { lane, batches: batches.iter().map(batch).collect(), end: end.parse().unwrap(), is_last }
+}
+
+fn numbers(found: Found) -> Vec<u64> {
+    let Found::Items(items) = found else { panic!("{found:?}") };
+    let number = |item| match item {
+        Item::Message(entry) => entry.sequence.get(),
+        Item::Gap(gap) => panic!("{gap:?}"),
+    };
+    items.into_iter().map(number).collect()
+}
+
+#[test]
+fn a_page_begins_with_what_was_seen_last_which_is_not_told_again() {
+    let mut reader = LaneReader::new("status/a".parse().unwrap(), Sequence::NONE, Scan::default());
+    assert_eq!(numbers(reader.turn(page(&[&[1, 2], &[3]], "100-0", false), at(5))), [1, 2, 3]);
+    assert_eq!(reader.wants().0, "99-18446744073709551615".parse().unwrap());
+    assert_eq!(numbers(reader.turn(page(&[&[3], &[4, 5]], "101-0", true), at(5))), [4, 5]);
+}
+
+#[test]
+fn what_a_promoted_server_numbers_lower_is_no_gap() {
+    let lane: Lane = "status/a".parse().unwrap();
+    for lost_ids_are_given_again in [false, true] {
+        let mut reader = LaneReader::new(lane.clone(), Sequence::NONE, Scan::default());
+        assert_eq!(numbers(reader.turn(page(&[&[1], &[2]], "100-1", false), at(5))), [1, 2]);
+        // 100-1 is lost with all after 100-0. The writer sends 2 again, and 3, and that may be 100-1 now.
+        let after = if lost_ids_are_given_again {
+            page(&[&[2, 3], &[4, 5]], "100-2", true)
+        } else {
+            page(&[&[4, 5]], "101-0", true)
+        };
+        assert_eq!(numbers(reader.turn(after, at(5))), [0; 0]);
+        assert_eq!(reader.wants().0, EntryId::default(), "from the beginning");
+        assert_eq!(numbers(reader.turn(page(&[&[1], &[2, 3], &[4, 5]], "101-0", true), at(5))), [3, 4, 5]);
+    }
+}
