@@ -19,11 +19,11 @@ pub(crate) enum Held {
     Copied(Box<[u8]>, Position),
     /// In the journal.
     Noted(Position),
-    /// What stands for log records that were dropped.
+    /// What stands for log records that are missing.
     Gap(Box<Gap>),
 }
 
-/// Log records that were dropped because there was no room.
+/// Log records that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gap {
     /// The first one's count in its lane.
@@ -32,8 +32,19 @@ pub(crate) struct Gap {
     pub(crate) last: u64,
     /// How many.
     pub(crate) dropped: u64,
-    /// When the last of them was.
+    /// Why.
+    pub(crate) cause: GapCause,
+    /// When it was told of.
     pub(crate) at: Timestamp,
+}
+
+/// Why log records are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GapCause {
+    /// There was no room.
+    Overflow,
+    /// Redis lost them; or a sidecar dropped them, and was killed before it could say so.
+    Lost,
 }
 
 impl Held {
@@ -66,7 +77,11 @@ pub(crate) fn numbered(line: &[u8], number: Sequence) -> Option<Vec<u8>> {
 impl Gap {
     /// The log record that tells of the gap. `number` says which number a count is.
     pub(crate) fn line(&self, identity: &Identity, number: impl Fn(u64) -> Sequence) -> Vec<u8> {
-        let text = format!("… {} log records dropped …", self.dropped);
+        let (verb, reason) = match self.cause {
+            GapCause::Overflow => ("dropped", "overflow"),
+            GapCause::Lost => ("missing", "lost"),
+        };
+        let text = format!("… {} log records {verb} …", self.dropped);
         let (first, last) = (number(self.first), number(self.last));
         let message = Message {
             timestamp: self.at,
@@ -75,7 +90,7 @@ impl Gap {
             sequence: last,
             kind: MessageType::Log,
             content: Json::of(&json!({ "message": text })),
-            metadata: Json::of(&json!({ "gap": { "first": first, "last": last, "reason": "overflow" } })),
+            metadata: Json::of(&json!({ "gap": { "first": first, "last": last, "reason": reason } })),
             writer: Writer::Variation(identity.variation.clone()),
             extra: Vec::new(),
         };

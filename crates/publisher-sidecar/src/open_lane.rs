@@ -139,6 +139,7 @@ impl OpenLane {
         let mut state = self.lock();
         let mut standing = Standing::Sound;
         self.let_go(&mut state, |queue| standing = queue.claimed(last, found));
+        self.mark_missing(&mut state);
         (standing, state.queue.origin().unwrap_or(last))
     }
 
@@ -199,6 +200,9 @@ impl OpenLane {
         let mut state = self.lock();
         let before = state.queue.appended_count();
         let standing = state.queue.stands_at(last);
+        if matches!(standing, Standing::Hole { .. }) {
+            self.mark_missing(&mut state);
+        }
         state.queue.unsafe_items_mut(before).for_each(Held::forget_copy);
         if self.settings.forget_appended {
             self.let_go(&mut state, |queue| queue.secure(last));

@@ -94,6 +94,10 @@ impl LaneWriter {
         let (standing, origin) = self.lane.claimed(last, found);
         match standing {
             Standing::Sound => {}
+            Standing::Hole { lost } if self.lane.may_drop() => tracing::warn!(
+                lane = %self.lane.lane, %last, lost,
+                "messages are neither in redis nor held here: the sidecar before this one dropped them for want of room, or redis lost them"
+            ),
             Standing::Hole { lost } => self.tell_hole(last, lost),
             Standing::Ahead => tracing::error!(
                 lane = %self.lane.lane, %last,

@@ -72,21 +72,52 @@ async fn logs_drop_the_oldest(setting: (&str, &str), folder: Option<&TempDir>) {
     let mut redis = Redis::builder().appendonly().start().await;
     let _process = overflowing(&mut redis, "log", setting, folder).await;
     let messages = until_last(&Lanes::of(&redis.url()), "logs/a", 2_001).await;
-    let mut dropped = 0;
-    for message in &messages {
+    let gaps = gaps(&messages);
+    assert!(gaps.iter().all(|(_, reason)| reason == "overflow"), "{gaps:?}");
+    let dropped: u64 = gaps.iter().map(|(count, _)| count).sum();
+    assert!(dropped > 1_000 && messages.len() as u64 + dropped > 2_001, "{dropped} of {}", messages.len());
+    assert!(messages.len() as u64 - 2 + dropped <= 2_001, "each is there or counted");
+}
+
+/// How many log records each marker stands for, and why; nobody's number changes.
+fn gaps(messages: &[Message]) -> Vec<(u64, String)> {
+    let mut gaps = Vec::new();
+    for message in messages {
         let metadata: Value = serde_json::from_str(message.metadata.as_str()).expect("JSON");
         if let Some(gap) = metadata.get("gap") {
             let (first, last) = (gap["first"].as_u64().expect("one"), gap["last"].as_u64().expect("one"));
-            assert_eq!((gap["reason"].as_str(), last), (Some("overflow"), message.sequence.get()));
-            let text = format!("… {} log records dropped …", last + 1 - first);
+            let reason = gap["reason"].as_str().expect("a text");
+            assert_eq!(last, message.sequence.get());
+            let verb = if reason == "overflow" { "dropped" } else { "missing" };
+            let text = format!("… {} log records {verb} …", last + 1 - first);
             assert!(message.content.as_str().contains(&text), "{}", message.content.as_str());
-            dropped += last + 1 - first;
+            gaps.push((last + 1 - first, reason.to_owned()));
         } else {
             assert_eq!(number_in(message), message.sequence.get(), "nobody's number changes");
         }
     }
-    assert!(dropped > 1_000 && messages.len() as u64 + dropped > 2_001, "{dropped} of {}", messages.len());
-    assert!(messages.len() as u64 - 2 + dropped <= 2_001, "each is there or counted");
+    gaps
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_a_sidecar_dropped_before_it_was_killed_are_counted_by_the_next() {
+    let mut redis = Redis::builder().appendonly().start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent.sock");
+    let sidecar = journaled(&redis.url(), &folder).set("RUNCAST__JOURNAL__MAX_BYTES", "1MiB");
+    let mut process = sidecar.serve(&socket).await;
+    assert_eq!(call(&socket, "POST", "/v1/messages", NDJSON, &lines("log", 1..2, 10)).await.0, 200);
+    until_last(&Lanes::of(&redis.url()), "logs/a", 1).await;
+    redis.kill9();
+    let body = lines("log", 2..2_002, 1_000);
+    assert_eq!(call(&socket, "POST", "/v1/messages", NDJSON, &body).await.0, 200);
+    process.kill9();
+    let _process = sidecar.serve(&socket).await;
+    redis.restart().await;
+    let messages = until_last(&Lanes::of(&redis.url()), "logs/a", 2_001).await;
+    let [(missing, reason)] = &gaps(&messages)[..] else { panic!("one marker: {:?}", gaps(&messages)) };
+    assert_eq!((reason.as_str(), messages[0].sequence.get()), ("lost", 1));
+    assert_eq!(messages.len() as u64 - 1 + missing, 2_001, "each is there or counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,6 +103,25 @@ impl<T> LaneQueue<T> {
         standing
     }
 
+    /// The first and the last one's count of the messages that are neither in Redis nor held here any
+    /// more, if there are any before those that are held.
+    pub fn missing(&self) -> Option<(u64, u64)> {
+        let stands = self.stands()?.get().saturating_sub(self.origin?.get());
+        (stands < self.safe).then_some((stands + 1, self.safe))
+    }
+
+    /// Holds a message of about `size` bytes in place of the last one that is missing.
+    pub fn stand_in(&mut self, item: T, size: usize) {
+        if self.missing().is_some() {
+            self.held.push_front(Slot { item: Some(item), size });
+            self.bytes += size;
+            self.safe -= 1;
+            self.solid = self.solid.min(self.safe);
+            self.stands = self.stands.min(self.safe);
+            self.set_appended(self.safe);
+        }
+    }
+
     /// What comes after `ours`, which is safe, is numbered after `last`. What lies between is somebody
     /// else's.
     fn renumber(&mut self, ours: Option<Sequence>, last: Sequence) {

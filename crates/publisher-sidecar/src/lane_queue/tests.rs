@@ -186,3 +186,29 @@ fn what_cannot_be_compared_is_taken_for_ours() {
     assert_eq!(queue.claimed(at(11), found), Standing::Sound);
     assert_eq!(queue.cut(LIMITS), Some(Cut { first: at(12), last: at(12), after: at(11) }));
 }
+
+#[test]
+fn something_may_stand_in_for_what_is_missing_before_what_is_left() {
+    for (origin, last, missing, number) in
+        [(Some(9), 11, (3, 5), 14), (Some(9), 4, (1, 5), 14), (None, 7, (1, 5), 12)]
+    {
+        let mut queue = LaneQueue::resumed(1000, origin.map(at), 5, [Some((6, 10))]);
+        queue.claimed(at(last), Comparison::default());
+        assert_eq!(queue.missing(), Some(missing));
+        queue.stand_in(99, 7);
+        assert_eq!(
+            (queue.missing().is_some(), queue.pending(), queue.pending_bytes()),
+            (missing.0 < 5, 2, 17)
+        );
+        assert_eq!(queue.stands_at(at(last)), Standing::Sound, "told before");
+        let cut = queue.cut(LIMITS).unwrap();
+        assert_eq!(cut, Cut { first: at(number), last: at(number + 1), after: at(last) });
+        assert_eq!(queue.items_mut(cut).map(|(_, item)| *item).collect::<Vec<_>>(), [99, 6]);
+        queue.stands_at(at(number + 1));
+        queue.secure(at(number + 1));
+        assert_eq!(
+            (queue.missing(), queue.safe_count(), queue.bytes(), queue.pending_bytes()),
+            (None, 6, 0, 0)
+        );
+    }
+}

@@ -7,7 +7,7 @@ use runcast_protocol::{Channel, timestamp};
 use tokio::time::Instant;
 
 use super::{OpenLane, State};
-use crate::held::{Gap, Held};
+use crate::held::{Gap, GapCause, Held};
 use crate::store::Store;
 
 /// How often it is said again that there is no room.
@@ -43,14 +43,14 @@ impl OpenLane {
         let (first_lost, lost, dropped) = (Cell::new(None), Cell::new(0), Cell::new(0));
         let count_in = |item| match item {
             Held::Gap(gap) => {
-                first_lost.set(Some(gap.first));
+                first_lost.set(first_lost.get().or(Some(gap.first)));
                 lost.set(lost.get() + gap.dropped);
             }
             _ => dropped.set(dropped.get() + 1),
         };
         let given_up = state.queue.give_up_oldest(bytes, count_in, |first, last| {
-            let first = first_lost.get().unwrap_or(first);
-            let gap = Gap { first, last, dropped: lost.get() + dropped.get(), at: timestamp::now() };
+            let (first, dropped) = (first_lost.get().unwrap_or(first).min(first), lost.get() + dropped.get());
+            let gap = Gap { first, last, dropped, cause: GapCause::Overflow, at: timestamp::now() };
             (overflow == Overflow::DropOldest).then(|| (Held::Gap(Box::new(gap)), 0))
         });
         let Some((_, last)) = given_up else { return false };
@@ -65,6 +65,24 @@ impl OpenLane {
         let dropped = dropped.get();
         self.tell_full(state, &format_args!("{dropped} of the oldest that were never sent are dropped"));
         true
+    }
+
+    /// Redis lacks log records that are not held any more: a marker says so. Most of all where an earlier
+    /// sidecar dropped them, whose marker was in its memory only.
+    pub(super) fn mark_missing(&self, state: &mut State) {
+        if Overflow::of(self.lane.channel) != Overflow::DropOldest {
+            return;
+        }
+        if let Some((first, last)) = state.queue.missing() {
+            let dropped = last - first + 1;
+            let gap = Gap { first, last, dropped, cause: GapCause::Lost, at: timestamp::now() };
+            state.queue.stand_in(Held::Gap(Box::new(gap)), 0);
+        }
+    }
+
+    /// Whether messages may be dropped for want of room.
+    pub(crate) fn may_drop(&self) -> bool {
+        Overflow::of(self.lane.channel) != Overflow::Wait
     }
 
     pub(super) fn tell_full(&self, state: &mut State, why: &dyn std::fmt::Display) {

@@ -19,6 +19,8 @@ use std::panic::catch_unwind;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use runcast_bus::EntryId;
+use runcast_protocol::{Batch, Channel, Lane};
 
 use crate::fanout::Fanout;
 use crate::redis::Redis;
@@ -71,6 +73,9 @@ fn schedule(seed: u64, mistake: Option<Mistake>) {
         let stands = redis.stands(&sidecar.lane).get();
         let batches = redis.batches(&sidecar.lane);
         assert!(batches.windows(2).all(|pair| pair[0].1 < pair[1].0), "{}: {batches:?}", sidecar.lane);
+        if sidecar.lane.channel == Channel::Logs {
+            check_markers(&redis, &sidecar.lane);
+        }
         // A hole at the end is declared by the next message only.
         if stands < taken {
             truth.may_miss(&sidecar.lane, stands + 1..=taken);
@@ -88,6 +93,16 @@ fn schedule(seed: u64, mistake: Option<Mistake>) {
             viewer.step(&fanouts, &redis, &truth, rng);
         }
         assert!(viewer.has_seen(&accepted, &fanouts), "not all was seen");
+    }
+}
+
+/// Where log records are missing, whoever dropped them and was killed then, a marker follows.
+fn check_markers(redis: &Redis, lane: &Lane) {
+    let page = redis.read(lane, (EntryId::default(), usize::MAX));
+    let batches: Vec<_> = page.batches.into_iter().map(|payload| Batch::parse(payload).unwrap()).collect();
+    for pair in batches.windows(2).filter(|pair| pair[0].last().next() < pair[1].first()) {
+        let line = std::str::from_utf8(&pair[1].entries[0].line).unwrap();
+        assert!(line.contains(r#""content":"gap""#), "a hole without a marker before {line}");
     }
 }
 

@@ -140,6 +140,7 @@ impl Sidecar {
             Standing::Hole { lost } => self.hole(last, lost, truth),
             Standing::Ahead => panic!("{}: nobody else writes", self.lane),
         }
+        self.mark_missing();
         self.note_safe();
         self.journal.origin = self.queue.origin();
     }
@@ -164,7 +165,10 @@ impl Sidecar {
     fn stands_at(&mut self, last: Sequence, truth: &Truth) {
         match self.queue.stands_at(last) {
             Standing::Sound => {}
-            Standing::Hole { lost } => self.hole(last, lost, truth),
+            Standing::Hole { lost } => {
+                self.hole(last, lost, truth);
+                self.mark_missing();
+            }
             Standing::Ahead => panic!("{}: redis is ahead at {last}", self.lane),
         }
         if self.mistake == Some(Mistake::TrimsOnAppend) {
@@ -194,6 +198,12 @@ impl Sidecar {
             redis.replicate(usize::MAX);
             self.queue.secure(last);
             self.note_safe();
+        }
+    }
+
+    fn mark_missing(&mut self) {
+        if self.lane.channel == Channel::Logs {
+            self.queue.stand_in(Item::Marker, 0);
         }
     }
 
