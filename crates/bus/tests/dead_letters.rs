@@ -98,8 +98,8 @@ async fn the_script_appends_a_letter_only_while_it_is_there() {
     let script = include_str!("../src/lua/append.lua");
     let keys = ["EVAL", script, "3", "run:{r}:logs:v", "run:{r}:lanes", "run:{r}:dead"];
     // Another one read the letter as well, and comes second.
-    for (number, reply) in [("1", "OK 1 1"), ("2", "GONE 1 1"), ("2", "GONE 1 1")] {
-        let batch = ["logs/v", "1", number, number, "x", "own", "60", "100", "PUBLISH", "contiguous", &id];
+    for (after, number, reply) in [("0", "1", "OK 1 1"), ("1", "2", "GONE 1 1"), ("1", "2", "GONE 1 1")] {
+        let batch = ["logs/v", "1", number, number, "x", "own", "60", "100", "PUBLISH", after, &id];
         let answer = graves.redis.command(&[&keys[..], &batch[..]].concat()).await.unwrap();
         assert_eq!(answer.text(), reply);
     }
