@@ -32,6 +32,11 @@ impl LaneWriter {
                         Ok(None) => {
                             tracing::debug!(lane = %self.lane.lane, "the lane has moved; claiming again");
                         }
+                        Err(error) if !error.is_transient() => {
+                            tracing::error!(%error, lane = %self.lane.lane, "redis does not let us read the lane (HGET, XRANGE); what it has under the numbers of what is left here is taken for ours");
+                            self.take_over(last, Comparison::default()).await;
+                            return epoch;
+                        }
                         Err(error) => {
                             tracing::warn!(%error, lane = %self.lane.lane, "cannot compare what the lane holds with what is held here; claiming again");
                         }
@@ -66,7 +71,7 @@ impl LaneWriter {
         Ok((fence.confirmed && stands >= last).then_some(found))
     }
 
-    /// None if Redis does not know of the claim any more: a failover took it.
+    /// Compares what Redis has with what an earlier sidecar left. None if a failover took the claim.
     async fn compare(&self, last: Sequence, epoch: u64) -> Result<Option<Comparison>, BusError> {
         let mut found = Comparison::default();
         let Some(secured) = self.lane.compare_after(last) else { return Ok(Some(found)) };

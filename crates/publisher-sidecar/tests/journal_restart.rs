@@ -197,3 +197,24 @@ async fn what_another_sidecar_wrote_under_our_numbers_takes_nothing_of_ours_away
     finish(&socket).await;
     assert_eq!(words(&lanes.text().await.expect("the lane")), [1, 77, 78, 2, 3, 4, 5]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_may_not_read_its_lane_goes_on_by_number_and_says_so() {
+    let (redis, folder) = (Redis::start().await, tempfile::tempdir().expect("a folder"));
+    let socket = folder.path().join("sidecar.sock");
+    // Nor ask where the lanes stand: nothing is ever known to be safe.
+    let rules = ["ACL", "SETUSER", "writer", "on", ">secret", "~*", "&*", "+@all", "-xrange", "-hgetall"];
+    redis.command(&rules).await.expect("a user");
+    let sidecar = Sidecar::new(&redis.url(), RUN, "a")
+        .set("RUNCAST__REDIS__USERNAME", "writer")
+        .set("RUNCAST__REDIS__PASSWORD", "secret")
+        .set("RUNCAST__JOURNAL__FOLDER", folder.path().join("journal").display());
+    let mut process = sidecar.serve(&socket).await;
+    assert!(say(&socket, "1 ".into()).await);
+    Lanes::of(&redis.url()).say("1 ").await;
+    process.kill9();
+    let process = sidecar.serve(&socket).await;
+    told(&process, "redis does not let us read the lane").await;
+    assert!(say(&socket, "2 ".into()).await);
+    Lanes::of(&redis.url()).say("1 2 ").await;
+}
