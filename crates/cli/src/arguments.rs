@@ -7,6 +7,7 @@ use runcast_protocol::{Channel, RunId, VariationId};
 
 use crate::dead::LetterId;
 use crate::fanout::Fanout;
+use crate::send::{SendOptions, WatchOptions};
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
 #[derive(Debug, Parser)]
@@ -20,6 +21,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_name = "URL", env = "RUNCAST_FANOUT", hide_env_values = true)]
     #[arg(help_heading = "Where", default_value = "http://127.0.0.1:8080")]
     pub(crate) fanout: Fanout,
+    /// Control plane that carries commands, http:// or https://.
+    #[arg(long, global = true, value_name = "URL", env = "RUNCAST_CONTROL", hide_env_values = true)]
+    #[arg(help_heading = "Where", default_value = "http://127.0.0.1:50051")]
+    pub(crate) control: String,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -27,6 +32,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "Examples:
   runcast dev --demo            three sample agents, live in the browser
   runcast tail my-run           follow a run in this terminal
+  runcast send my-run pause     have its agents stand still
   runcast runs                  which runs there are
   runcast dead list my-run      which of its messages could not be stored
   runcast doctor                what is wrong, and how to mend it";
@@ -35,9 +41,12 @@ const EXAMPLES: &str = "Examples:
 pub(crate) enum Command {
     Dev(DevOptions),
     Tail(TailOptions),
+    Send(SendOptions),
+    Watch(WatchOptions),
     Runs(RunsOptions),
     Dead(DeadOptions),
     Doctor(DoctorOptions),
+    Completions(CompletionsOptions),
 }
 
 /// Start everything on this machine, with --demo also agents to watch.
@@ -249,6 +258,17 @@ pub(crate) struct DoctorOptions {
     /// The fan-out's admin port (/livez, /readyz). Default: port 9090 on the fan-out's host.
     #[arg(long, value_name = "URL", env = "RUNCAST_ADMIN")]
     pub(crate) admin: Option<Fanout>,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  source <(runcast completions bash)
+  runcast completions zsh > ~/.zfunc/_runcast
+  runcast completions fish > ~/.config/fish/completions/runcast.fish")]
+pub(crate) struct CompletionsOptions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[cfg(test)]

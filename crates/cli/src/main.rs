@@ -4,31 +4,40 @@
 
 mod ago;
 mod arguments;
+mod control;
 mod dead;
 mod dev;
 mod doctor;
 mod fanout;
 mod programs;
 mod runs;
+mod send;
 mod tail;
+mod watch;
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::arguments::{Arguments, Command};
 
 /// One thread, the main one: `dev`'s children die with the thread that started them.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Arguments { redis, fanout, command } = Arguments::parse();
+    let Arguments { redis, fanout, control, command } = Arguments::parse();
     let outcome = match command {
         Command::Dev(options) => Box::pin(dev::run(options)).await,
         Command::Tail(options) => Box::pin(tail::run(options, fanout)).await,
+        Command::Send(options) => Box::pin(send::run(options, &control)).await,
+        Command::Watch(options) => Box::pin(watch::run(options, &control)).await,
         Command::Runs(options) => Box::pin(runs::run(options, &redis)).await,
         Command::Dead(options) => Box::pin(dead::run(options, &redis)).await,
         Command::Doctor(options) => Box::pin(doctor::run(options, &redis, fanout)).await,
+        Command::Completions(options) => {
+            clap_complete::generate(options.shell, &mut Arguments::command(), "runcast", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|error| {
         if is_broken_pipe(&error) {

@@ -140,8 +140,9 @@ async fn what_nobody_answers_expires_once_although_two_replicas_watch() {
     client.create("r", &["v", "w"]).await;
     other.run("runs/r").await;
     let mut names = Vec::new();
-    for _ in 0..20 {
-        let sent = client.commands.send_command(pause("r", Duration::from_millis(300))).await.unwrap();
+    for number in 0..20 {
+        let ttl = if number == 0 { Duration::from_secs(2) } else { Duration::from_millis(300) };
+        let sent = client.commands.send_command(pause("r", ttl)).await.unwrap();
         names.push(sent.into_inner().command.unwrap().name);
     }
     let mut agent = Agent::new(&redis.url(), "r", "v");
