@@ -48,6 +48,10 @@ pub enum Mode {
     /// are JSON objects with `timestamp` and `level` go to the logs, and so does standard error. The
     /// status tells how the agent ended. SIGTERM and SIGINT are passed on to it.
     Exec {
+        /// Let people's text (the command `input`) come to the agent's standard input, instead of our own
+        /// (exec.input).
+        #[arg(long)]
+        input: bool,
         /// The agent's program and its arguments, after `--`.
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
@@ -65,6 +69,11 @@ impl Arguments {
     /// What the command line sets in the configuration.
     pub fn overrides(&self) -> Vec<(&'static str, String)> {
         let ids = [("run.id", &self.run), ("run.variation", &self.variation)];
-        ids.into_iter().filter_map(|(key, id)| Some((key, id.clone()?))).collect()
+        let mut overrides: Vec<_> =
+            ids.into_iter().filter_map(|(key, id)| Some((key, id.clone()?))).collect();
+        if let Some(Mode::Exec { input: true, .. }) = self.mode {
+            overrides.push(("exec.input", "true".to_owned()));
+        }
+        overrides
     }
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub api: ApiConfig,
     pub shutdown: ShutdownConfig,
     pub serve: ServeConfig,
+    pub exec: ExecConfig,
+    pub lease: LeaseConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,
 }
@@ -146,6 +148,24 @@ pub struct ServeConfig {
     pub unfinished: Option<State>,
 }
 
+/// `[exec]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct ExecConfig {
+    pub input: bool,
+    pub api: bool,
+}
+
+/// `[lease]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct LeaseConfig {
+    #[serde(deserialize_with = "lease_ttl")]
+    pub ttl: Duration,
+}
+
 impl Config {
     /// The defaults, changed by a file, by the environment, and by the command line's `overrides`.
     ///
@@ -209,6 +229,13 @@ fn size<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     Err(de::Error::custom(format_args!("expected a size from {min} to {max}, such as `1MiB`")))
 }
 
+/// Without a lease the control-plane would take a running variation for lost.
+fn lease_ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let ttl = runcast_runtime::duration::deserialize(deserializer)?;
+    let range = Duration::from_millis(300)..=Duration::from_secs(3600);
+    if range.contains(&ttl) { Ok(ttl) } else { Err(de::Error::custom("expected 300ms to 1h, such as `10s`")) }
+}
+
 fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = text(deserializer)?;
     if text.is_empty() {
@@ -270,6 +297,7 @@ mod tests {
             ("journal.max_bytes", "100KiB", "1.0 MiB"),
             ("serve.unfinished", "maybe", "lost, succeeded"),
             ("redis.timeout_ms", "0", "at least 1"),
+            ("lease.ttl", "0s", "300ms to 1h"),
         ] {
             let error = load(&[(key, value)]).unwrap_err();
             assert!(

@@ -9,6 +9,7 @@ pub mod aging;
 mod api;
 pub mod arguments;
 pub mod breaker;
+pub mod commands;
 pub mod config;
 mod dead_letters;
 pub mod draft;
@@ -19,6 +20,7 @@ mod held;
 mod identity;
 pub mod journal;
 pub mod lane_queue;
+mod lease;
 pub mod lines;
 mod listen;
 mod metadata;
@@ -26,6 +28,7 @@ pub mod metrics;
 mod open_lane;
 mod phase;
 mod pipe;
+pub mod processes;
 pub mod publisher;
 pub mod record;
 mod relay;
@@ -35,8 +38,10 @@ mod session;
 mod source;
 pub mod splitter;
 mod standing;
+pub mod steering;
 mod store;
 mod takeover;
+mod typist;
 pub mod utf8;
 mod watch_redis;
 mod writer;
@@ -63,8 +68,10 @@ pub async fn run(config: Config, mode: Mode, health: Health, shutdown: Shutdown)
     let (publisher, mut writers) = Publisher::start(&bus, &config)?;
     tracing::debug!(run = %config.run.id, variation = %config.run.variation, "publishing");
     match mode {
-        Mode::Exec { command } => exec::run(&command, &config, publisher, &mut writers, shutdown).await,
-        Mode::Pipe => pipe::run(&config, publisher, &mut writers, shutdown).await,
+        Mode::Exec { command, .. } => {
+            exec::run(&command, &config, &bus, publisher, &mut writers, shutdown).await
+        }
+        Mode::Pipe => pipe::run(&config, &bus, publisher, &mut writers, shutdown).await,
         Mode::Serve => serve::run(&config, &bus, publisher, &mut writers, shutdown).await,
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
-use runcast_protocol::Channel;
+use runcast_protocol::{Channel, Step};
 
 use crate::breaker::BreakerState;
+use crate::commands::desk::Desk;
 use crate::gate::Gate;
 use crate::journal::Stats;
 use crate::lane_queue::Cut;
+use crate::lease::LeaseState;
 use crate::open_lane::OpenLane;
 use crate::publisher::LanePosition;
 use crate::store::Stores;
@@ -46,6 +48,14 @@ pub const JOURNAL_SIZE: &str = "runcast.sidecar.journal.size";
 pub const JOURNAL_DEPTH: &str = "runcast.sidecar.journal.depth";
 /// Age of the oldest of them.
 pub const JOURNAL_AGE: &str = "runcast.sidecar.journal.age";
+/// Steps said of commands, by `action` and `step`.
+pub const COMMANDS: &str = "runcast.sidecar.commands";
+/// Commands that have not ended.
+pub const COMMANDS_OPEN: &str = "runcast.sidecar.commands.open";
+/// Time since the lease was renewed; none before it was first taken, and after it was let go.
+pub const LEASE_AGE: &str = "runcast.sidecar.lease.age";
+/// Times that the lease was found to have lapsed.
+pub const LEASE_LAPSES: &str = "runcast.sidecar.lease.lapses";
 /// The circuit breaker before Redis: 0 closed, 1 half-open, 2 open.
 pub const BREAKER: &str = "runcast.sidecar.breaker";
 
@@ -63,6 +73,7 @@ pub struct Metrics {
     pub dropped: Counter<u64>,
     pub dead: Counter<u64>,
     pub damaged: Counter<u64>,
+    pub commands: Counter<u64>,
 }
 
 impl Metrics {
@@ -85,6 +96,7 @@ impl Metrics {
             dropped: meter.u64_counter(DROPPED).build(),
             dead: meter.u64_counter(DEAD).build(),
             damaged: meter.u64_counter(DAMAGED).build(),
+            commands: meter.u64_counter(COMMANDS).build(),
         }
     }
 
@@ -123,6 +135,31 @@ impl Metrics {
             gauge.observe(state, &[]);
         };
         let _ = meter().u64_observable_gauge(BREAKER).with_callback(observe).build();
+    }
+
+    pub(crate) fn observe_commands(desk: &Arc<Desk>) {
+        let desk = desk.clone();
+        let observe = move |gauge: &dyn AsyncInstrument<u64>| {
+            gauge.observe(desk.inbox().open_count() as u64, &[]);
+        };
+        let _ = meter().u64_observable_gauge(COMMANDS_OPEN).with_callback(observe).build();
+    }
+
+    pub(crate) fn observe_lease(state: impl Fn() -> LeaseState + Clone + Send + Sync + 'static) {
+        let count = state.clone();
+        let observe = move |gauge: &dyn AsyncInstrument<f64>| {
+            let state = state();
+            if let Some(renewed) = state.renewed.filter(|_| !state.released) {
+                gauge.observe(renewed.elapsed().as_secs_f64(), &[]);
+            }
+        };
+        let _ = meter().f64_observable_gauge(LEASE_AGE).with_unit("s").with_callback(observe).build();
+        let observe = move |counter: &dyn AsyncInstrument<u64>| counter.observe(count().lapses, &[]);
+        let _ = meter().u64_observable_counter(LEASE_LAPSES).with_callback(observe).build();
+    }
+
+    pub(crate) fn command(&self, action: &'static str, step: Step) {
+        self.commands.add(1, &[KeyValue::new("action", action), KeyValue::new("step", step.as_str())]);
     }
 
     pub(crate) fn dropped(&self, channel: Channel, count: u64) {

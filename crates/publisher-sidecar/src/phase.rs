@@ -62,6 +62,12 @@ impl Phases {
         }
     }
 
+    /// Waits until it has ended.
+    pub(crate) async fn until_finished(&self) {
+        // The sender lives in self.
+        let _ = self.0.subscribe().wait_for(|phase| matches!(phase, Phase::Finished(_))).await;
+    }
+
     /// It had ended before we were there.
     pub(crate) fn found_finished(&self, status: Status) {
         self.0.send_replace(Phase::Finished(status));

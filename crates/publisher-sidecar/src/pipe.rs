@@ -3,10 +3,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use runcast_bus::Bus;
 use runcast_protocol::{State, Status};
 use runcast_runtime::Shutdown;
 use tokio::time::{Instant, timeout};
 
+use crate::commands::router::Router;
 use crate::config::Config;
 use crate::error::Error;
 use crate::metadata::Metadata;
@@ -24,14 +26,16 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// [`Error::Fenced`] if another sidecar took over.
 pub(crate) async fn run(
     config: &Config,
+    bus: &Bus,
     publisher: Publisher,
     writers: &mut Writers,
     shutdown: Shutdown,
 ) -> Result<u8, Error> {
     let metadata = Metadata::from_environment();
-    let session = Session::new(publisher.clone(), metadata.clone(), config.run.variations);
+    let session = Session::new(config, bus, publisher.clone(), metadata.clone());
     let deadline = config.shutdown.deadline;
     session.announce().await;
+    session.commands().follow(bus, Router::Nowhere);
 
     let source =
         Source::stdin().map_err(|source| Error::System { what: "cannot read standard input", source })?;

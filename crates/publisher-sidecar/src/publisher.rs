@@ -1,6 +1,7 @@
 //! The handle through which everything an agent says becomes a message of one of its lanes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use runcast_bus::{Bus, Limits, RedisConfig};
@@ -25,7 +26,7 @@ use crate::store::Stores;
 use crate::writer::{Fenced, LaneWriter, Pace};
 
 /// The channels on which a sidecar writes.
-pub const CHANNELS: [Channel; 4] = [Channel::Output, Channel::Logs, Channel::Status, Channel::Metrics];
+pub const CHANNELS: [Channel; 6] = Channel::ALL;
 
 /// Takes messages for the variation's lanes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -143,6 +144,9 @@ impl Publisher {
         for lane in &lanes {
             let (run, lane, bus) = (identity.run.clone(), lane.clone(), bus.clone());
             let (gate, graves, metrics) = (gate.clone(), graves.clone(), metrics.clone());
+            // Somebody waits for the answer to a command: it leaves at once.
+            let at_once = matches!(lane.lane.channel, Channel::Acks | Channel::Control);
+            let pace = if at_once { Pace { linger: Duration::ZERO, ..pace } } else { pace };
             tasks.spawn(LaneWriter { run, lane, bus, gate, graves, pace, metrics }.run());
         }
         let safety = Safety {
@@ -263,12 +267,30 @@ impl Publisher {
         self.shared.left_status.as_ref()
     }
 
-    /// Where the status lane stood in Redis when it was claimed; waits for that.
-    pub async fn claimed_status(&self) -> Sequence {
-        match self.lane(MessageType::Status) {
+    /// Where the lane of `kind` stood in Redis when it was claimed; waits for that. Nobody else writes it
+    /// from then on.
+    pub async fn claimed(&self, kind: MessageType) -> Sequence {
+        match self.lane(kind) {
             Some(lane) => lane.claimed_at().await,
             None => Sequence::NONE,
         }
+    }
+
+    /// Waits until everything of `kind` that was taken so far is in Redis.
+    pub async fn flush_kind(&self, kind: MessageType) {
+        if let Some(lane) = self.lane(kind) {
+            lane.flushed().await;
+        }
+    }
+
+    /// The circuit breaker that all who ask Redis share.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     fn lane(&self, kind: MessageType) -> Option<&Arc<OpenLane>> {

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runcast_bus::Bus;
-use runcast_protocol::{Sequence, Status};
+use runcast_protocol::{MessageType, Sequence, Status};
 use runcast_runtime::Shutdown;
-use runcast_runtime::http::{ServeOptions, serve};
-use tokio::task::JoinSet;
 
 use crate::api::Api;
+use crate::api::serving::Listening;
+use crate::commands::router::Router;
 use crate::config::{Config, bytes};
 use crate::error::Error;
-use crate::listen;
 use crate::metadata::Metadata;
 use crate::phase::Phases;
 use crate::publisher::{Publisher, Writers};
@@ -34,25 +33,21 @@ pub(crate) async fn run(
     writers: &mut Writers,
     shutdown: Shutdown,
 ) -> Result<u8, Error> {
-    let sockets = listen::bind(&config.api).await?;
+    let listening = Listening::bind(&config.api).await?;
     let phases = Arc::new(Phases::new());
-    let max_message = bytes(config.message.max_bytes);
-    let api =
-        Api { publisher: publisher.clone(), phases: phases.clone(), shutdown: shutdown.clone(), max_message };
+    let session = Session::new(config, bus, publisher.clone(), Metadata::from_environment());
+    session.commands().follow(bus, Router::Agent);
+    let api = Api {
+        publisher: publisher.clone(),
+        desk: session.commands().desk().clone(),
+        lease: session.lease().clone(),
+        phases: phases.clone(),
+        shutdown: shutdown.clone(),
+        max_message: bytes(config.message.max_bytes),
+        ends_by_itself: false,
+    };
     let deadline = config.shutdown.deadline;
-    let options = ServeOptions { drain: deadline / 5, ..ServeOptions::default() };
-    let mut servers = JoinSet::new();
-    for listener in sockets.listeners {
-        let api = api.clone();
-        servers.spawn(serve(
-            listener,
-            move |request| api.clone().answer(request),
-            options.clone(),
-            shutdown.clone(),
-        ));
-    }
-
-    let session = Session::new(publisher.clone(), Metadata::from_environment(), config.run.variations);
+    let mut serving = listening.serve(&api, deadline / 5, &shutdown);
     let mut life = pin!(async {
         take_up(bus, &publisher, &session, &phases).await;
         phases.drive(&session).await;
@@ -64,7 +59,7 @@ pub(crate) async fn run(
     }
 
     let end = async {
-        while servers.join_next().await.is_some() {}
+        serving.ended().await;
         match config.serve.unfinished {
             None if phases.is_open() => {
                 publisher.flush().await;
@@ -93,7 +88,7 @@ pub(crate) async fn run(
 
 /// Says that the variation is running, unless an earlier sidecar said that already, or that it ended.
 async fn take_up(bus: &Bus, publisher: &Publisher, session: &Session, phases: &Phases) {
-    let stood = publisher.claimed_status().await;
+    let stood = publisher.claimed(MessageType::Status).await;
     if stood == Sequence::NONE && publisher.left_status().is_none() {
         session.announce().await;
         return;
@@ -109,9 +104,12 @@ async fn take_up(bus: &Bus, publisher: &Publisher, session: &Session, phases: &P
                 tracing::warn!(state = %status.state, "this variation has finished before; taking nothing more");
                 publisher.close();
                 phases.found_finished(status);
-                return;
+                return session.lease().release().await;
             }
-            Ok(Some(_)) => return tracing::info!("going on with a run that an earlier sidecar began"),
+            Ok(Some(_)) => {
+                tracing::info!("going on with a run that an earlier sidecar began");
+                return session.announce_again().await;
+            }
             Ok(None) => return session.announce().await,
             Err(error) => {
                 tracing::warn!(%error, "cannot see how far this variation has come; asking again");

@@ -32,11 +32,15 @@ pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Bo
 }
 
 async fn finish(api: &Api, body: Incoming) -> Result<Response<Body>, Refusal> {
+    if api.ends_by_itself {
+        let detail = "the sidecar started this agent and tells by itself how it ends: just exit".into();
+        return Err(Refusal { status: StatusCode::CONFLICT, detail });
+    }
     let text = output::collect(body, MAX_BODY).await?;
     // Saying nothing at all is saying that all went well.
     let text = if text.trim_ascii().is_empty() { b"{}" } else { &text[..] };
     let Finish { state, exit_code, reason } = input::from_json(text)?;
-    if matches!(state, State::Running | State::Lost) {
+    if matches!(state, State::Pending | State::Running | State::Lost) {
         return Err(Refusal::bad("`state` must be succeeded, failed or cancelled"));
     }
     let wanted = Status { exit_code, reason, ..Status::new(state) };

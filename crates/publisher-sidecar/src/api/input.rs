@@ -87,9 +87,10 @@ fn check(kind: MessageType, content: &Json) -> Result<(), Refusal> {
         state: State,
     }
     match kind {
-        MessageType::Control | MessageType::Ack => {
-            Err(Refusal::bad("control and ack messages are not taken yet"))
+        MessageType::Control => {
+            Err(Refusal::bad("letters to other agents are written with POST /v1/letters"))
         }
+        MessageType::Ack => Err(Refusal::bad("commands are answered with POST /v1/commands/{id}/ack")),
         // Half a surrogate pair is a JSON string, but no text.
         MessageType::Output if content.to_text().is_none() => Err(Refusal::bad(
             "the `content` of output must be a string of Unicode text; use log or metric for other values",
@@ -161,7 +162,8 @@ mod tests {
             (r#"{"type":"loud","content":1}"#, "expected output, log"),
             (r#"{"type":"output","content":1}"#, "must be a string"),
             (r#"{"type":"output","content":"\ud800"}"#, "Unicode"),
-            (r#"{"type":"control","content":1}"#, "not taken yet"),
+            (r#"{"type":"control","content":1}"#, "POST /v1/letters"),
+            (r#"{"type":"ack","content":1}"#, "POST /v1/commands/{id}/ack"),
             (r#"{"type":"log","content":1,"metadata":[]}"#, "must be an object"),
             (r#"{"type":"log","content":1,"content":2}"#, "given twice"),
             (r#"{"type":"log","content":1,"x":1,"x":2}"#, "given twice"),

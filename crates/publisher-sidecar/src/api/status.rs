@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{Response, StatusCode};
-use runcast_protocol::{RunId, Sequence, Status, VariationId};
+use runcast_protocol::{CommandId, RunId, Sequence, Status, Step, VariationId};
 use runcast_runtime::http::{Body, json};
 use serde::Serialize;
 
@@ -22,6 +22,34 @@ struct Report<'a> {
     journal: Option<JournalReport>,
     /// The circuit breaker before Redis: closed if all is well.
     breaker: &'static str,
+    commands: CommandsReport,
+    lease: LeaseReport<'a>,
+}
+
+#[derive(Serialize)]
+struct CommandsReport {
+    /// Those that have not ended, in the order in which they were issued.
+    open: Vec<CommandReport>,
+    /// See `GET /v1/config`.
+    config_version: Sequence,
+}
+
+#[derive(Serialize)]
+struct CommandReport {
+    command: CommandId,
+    /// None if it cannot be read.
+    action: Option<&'static str>,
+    step: Step,
+}
+
+#[derive(Serialize)]
+struct LeaseReport<'a> {
+    holder: &'a str,
+    ttl_seconds: f64,
+    /// Time since it was renewed; none before it was first taken, and after it was let go.
+    age_seconds: Option<f64>,
+    /// How often it was found to have lapsed.
+    lapses: u64,
 }
 
 #[derive(Serialize)]
@@ -61,6 +89,13 @@ pub(super) fn answer(api: &Api) -> Response<Body> {
         BreakerState::HalfOpen => "half-open",
         BreakerState::Open => "open",
     };
+    let lease = api.lease.state();
+    let inbox = api.desk.inbox();
+    let open = inbox.open().map(|(command, standing)| {
+        let action =
+            standing.order.as_ref().and_then(|order| Some(order.as_ref().ok()?.issued.action.name()));
+        CommandReport { command: command.clone(), action, step: standing.step }
+    });
     let report = Report {
         run_id: &identity.run,
         variation_id: &identity.variation,
@@ -68,6 +103,13 @@ pub(super) fn answer(api: &Api) -> Response<Body> {
         lanes: lanes.collect(),
         journal,
         breaker,
+        commands: CommandsReport { open: open.collect(), config_version: inbox.document().version() },
+        lease: LeaseReport {
+            holder: api.lease.holder(),
+            ttl_seconds: api.lease.ttl().as_secs_f64(),
+            age_seconds: lease.renewed.filter(|_| !lease.released).map(|at| at.elapsed().as_secs_f64()),
+            lapses: lease.lapses,
+        },
     };
     json(StatusCode::OK, &report)
 }

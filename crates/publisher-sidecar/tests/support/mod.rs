@@ -1,6 +1,8 @@
 //! What these tests share: reading back what Redis holds, and speaking to the local API.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of this, and nobody else any")]
 
+pub mod operator;
+
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
