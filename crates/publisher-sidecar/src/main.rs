@@ -44,7 +44,7 @@ async fn start(config: Config, mode: Mode) -> Result<u8, Error> {
     let health = Health::default();
     let admin = Admin::bind(&config.admin, health.clone(), &telemetry).await?;
     let admin = admin.map(|admin| tokio::spawn(admin.run(Shutdown::new())));
-    let result = run(config, mode, health, shutdown).await;
+    let result = Box::pin(run(config, mode, health, shutdown)).await;
     if let Some(admin) = admin {
         admin.abort();
     }

@@ -50,7 +50,8 @@ pub async fn unix_post(
 /// # Errors
 /// If the server cannot be reached.
 pub async fn unix_get(socket: &Path, path: &str) -> anyhow::Result<(u16, Bytes)> {
-    let request = Request::get(path).header("host", "localhost").body(Full::default())?;
+    let request = Request::get(path).header("host", "localhost").header("accept", "application/json");
+    let request = request.body(Full::default())?;
     let (response, task) = send(UnixStream::connect(socket).await?, request).await?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await?.to_bytes();
