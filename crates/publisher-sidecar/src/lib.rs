@@ -69,9 +69,9 @@ pub async fn run(config: Config, mode: Mode, health: Health, shutdown: Shutdown)
     tracing::debug!(run = %config.run.id, variation = %config.run.variation, "publishing");
     match mode {
         Mode::Exec { command, .. } => {
-            exec::run(&command, &config, &bus, publisher, &mut writers, shutdown).await
+            Box::pin(exec::run(&command, &config, &bus, publisher, &mut writers, shutdown)).await
         }
-        Mode::Pipe => pipe::run(&config, &bus, publisher, &mut writers, shutdown).await,
-        Mode::Serve => serve::run(&config, &bus, publisher, &mut writers, shutdown).await,
+        Mode::Pipe => Box::pin(pipe::run(&config, &bus, publisher, &mut writers, shutdown)).await,
+        Mode::Serve => Box::pin(serve::run(&config, &bus, publisher, &mut writers, shutdown)).await,
     }
 }

@@ -8,7 +8,7 @@ use runcast_protocol::{State, Step};
 use runcast_testkit::{Process, Redis, Sidecar, eventually};
 use serde_json::json;
 use support::operator::Operator;
-use support::{Lanes, RUN, SOON};
+use support::{Lanes, RUN, SOON, call};
 
 /// An agent that the sidecar started, in its own Redis.
 struct Started {
@@ -221,6 +221,45 @@ async fn what_was_ended_or_is_long_past_never_reaches_the_agent() {
     }
     let past = operator.ended("past").await;
     assert_eq!((past.step, past.reason.as_deref()), (Step::Rejected, Some("its deadline had passed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_killed_between_delivered_and_applied_is_followed_by_one_that_finishes_it() {
+    let mut agent = Started::new("trap '' TERM; echo $$; while :; do sleep 0.01; done").await;
+    agent.group().await;
+    agent.operator.issue("c1", json!({"action": "stop", "grace_ms": 500})).await;
+    agent.operator.said("c1", Step::Accepted).await;
+    agent.process.kill9();
+    agent.process = Sidecar::new(&agent.redis.url(), RUN, "a").exec(&["sleep", "1000"]);
+    let stopped = agent.operator.ended("c1").await;
+    assert_eq!((stopped.step, stopped.result), (Step::Applied, Some(json!({"signal": 15}))));
+    assert_eq!(agent.code().await, Some(143));
+    assert_eq!(agent.operator.steps("c1").await, [Step::Delivered, Step::Accepted, Step::Applied]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_api_an_agent_that_was_started_asks_for_what_is_no_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent.sock");
+    let agent = Started::with("echo $$; sleep 1000", |sidecar| {
+        let sidecar = sidecar.set("RUNCAST__EXEC__API", true).set("RUNCAST__API__LISTEN", "");
+        sidecar.set("RUNCAST__API__SOCKET", socket.display())
+    })
+    .await;
+    let call = async |method, path, body| call(&socket, method, path, "application/json", body).await;
+    agent.group().await;
+    agent.operator.issue("c1", json!({"action": "config", "patch": {"a": 1}})).await;
+    agent.operator.issue("c2", json!({"action": "pause"})).await;
+    agent.operator.ended("c2").await;
+    agent.operator.said("c1", Step::Delivered).await;
+    let (_, told) = call("GET", "/v1/commands?wait=10s", "").await;
+    let ids: Vec<_> =
+        told["events"].as_array().expect("events").iter().map(|event| &event["command"]).collect();
+    assert_eq!(ids, ["c1"], "the signals are the sidecar's");
+    assert_eq!(call("GET", "/v1/config", "").await.1, json!({"version": 1, "config": {"a": 1}}));
+    assert_eq!(call("POST", "/v1/commands/c1/ack", "{\"step\":\"applied\"}").await.0, 200);
+    assert_eq!(agent.operator.ended("c1").await.step, Step::Applied);
+    assert_eq!(call("POST", "/v1/finish", "").await.0, 409);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,9 +76,13 @@ pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Bo
         return with_status(StatusCode::NO_CONTENT, empty());
     }
     let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let known = api.until_known().await;
     let listener = Listener::new(api.clone(), asked.after);
     if accepts.contains("application/json") {
-        return listener.poll(asked.wait).await;
+        return match known {
+            Ok(()) => listener.poll(asked.wait).await,
+            Err(refusal) => refusal.answer(),
+        };
     }
     let mut response = with_status(StatusCode::OK, listener.into_body());
     let headers = response.headers_mut();
@@ -97,7 +101,8 @@ fn with_status(status: StatusCode, body: Body) -> Response<Body> {
 struct Listener {
     api: Api,
     changes: watch::Receiver<()>,
-    /// Where they stand; none until it is known what there is.
+    /// Where they stand; none until it is known what there is. Who has no cursor of their own and is
+    /// answered misses nothing that comes after.
     cursor: Option<Cursor>,
     said_retry: bool,
 }
@@ -105,6 +110,7 @@ struct Listener {
 impl Listener {
     fn new(api: Api, cursor: Option<Cursor>) -> Self {
         let changes = api.desk.changes();
+        let cursor = cursor.or_else(|| api.desk.is_known().then(|| api.desk.inbox().beginning()));
         Self { api, changes, cursor, said_retry: false }
     }
 

@@ -58,6 +58,11 @@ impl Desk {
         let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
+    /// Whether it was.
+    pub(crate) fn is_known(&self) -> bool {
+        *self.known.borrow()
+    }
+
     /// Takes what the control stream holds, from its beginning (`anew`) or from where it was read to.
     /// Redis says that `control/@control` stands at `last`; returns whether that fits.
     pub(crate) fn take_control(&self, messages: &[Message], last: Sequence, anew: bool) -> bool {

@@ -1,6 +1,7 @@
 //! What these tests share: reading back what Redis holds, and speaking to the local API.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of this, and nobody else any")]
 
+pub mod agent;
 pub mod operator;
 
 use std::convert::Infallible;
@@ -138,7 +139,8 @@ pub async fn send(socket: &Path, request: http::request::Builder, body: RequestB
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
     let connection = tokio::spawn(connection);
-    let request = request.header("host", "sidecar").body(body).expect("a request");
+    let request =
+        request.header("host", "sidecar").header("accept", "application/json").body(body).expect("a request");
     let response = sender.send_request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let text = response.into_body().collect().await.expect("a whole answer").to_bytes();
