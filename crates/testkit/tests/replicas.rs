@@ -80,7 +80,7 @@ fn order(number: u64, ttl: Duration) -> proto::SendCommandRequest {
     let payload = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(number as f64)) };
     let custom = proto::CustomAction { action_id: "count".into(), payload: Some(payload) };
     let ttl = prost_types::Duration { seconds: 0, nanos: ttl.as_millis() as i32 * 1_000_000 };
-    let all = number % 10 == 0;
+    let all = number.is_multiple_of(10);
     proto::SendCommandRequest {
         parent: "runs/r".into(),
         variation_ids: if all { Vec::new() } else { vec![format!("v{}", number % AGENTS as u64)] },
