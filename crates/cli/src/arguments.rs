@@ -52,7 +52,7 @@ pub(crate) enum Command {
 /// Start everything on this machine, with --demo also agents to watch.
 ///
 /// Ctrl-C stops it all and leaves nothing behind. No Redis that is running already is touched: this
-/// starts one of its own, on a free port and with a temporary folder, and the fan-out.
+/// starts one of its own, on a free port and with a temporary folder, the fan-out and the control plane.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   runcast dev

@@ -57,10 +57,10 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
 /// Runs until something ends that should not.
 async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
     let redis = stack.start_redis().await?;
-    let fanout = stack.start_fanout(&redis, options.port).await?;
+    let ports = stack.start_services(&redis, options.port).await?;
     if !options.demo {
         let run = options.run.map_or_else(|| RunId::new(ATTACHED), Ok)?;
-        banner::services(&run, &redis, &fanout, stack.folder());
+        banner::services(&run, &redis, &ports, stack.folder());
         return Err(stack.ended().await.into_error().await);
     }
     let mut keyboard = Keyboard::listen();
@@ -69,9 +69,9 @@ async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
     loop {
         let run = name.take().map_or_else(demo::new_run, Ok)?;
         demo::start(stack, &run, &redis)?;
-        banner::demo(&run, &redis, &fanout, stack.folder());
+        banner::demo(&run, &redis, &ports, stack.folder());
         if take(&mut first) {
-            banner::attach(&RunId::new(ATTACHED)?, &redis, &fanout);
+            banner::attach(&RunId::new(ATTACHED)?, &redis, &ports);
         }
         loop {
             match stack.ended().await {

@@ -123,7 +123,7 @@ async fn the_demo_is_served_and_ctrl_c_leaves_nothing_behind() {
     })
     .await;
     let (folder, family) = (dev.folder(), dev.until_agents_run().await);
-    assert!(folder.is_dir() && family.len() == 8, "{family:?}");
+    assert!(folder.is_dir() && family.len() == 9, "{family:?}");
 
     dev.process.signal(Signal::INT);
     assert_eq!(dev.process.wait(DEADLINE).await.code(), Some(0));

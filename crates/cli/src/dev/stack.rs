@@ -23,11 +23,12 @@ const LOOK: Duration = Duration::from_millis(30);
 /// Ports tried: somebody else may take one between our look and the service's.
 const PORTS: usize = 5;
 
-/// Where the fan-out is.
+/// Where the fan-out is, and the control plane.
 #[derive(Debug)]
-pub(crate) struct FanoutPorts {
+pub(crate) struct Ports {
     pub(crate) http: u16,
     pub(crate) admin: u16,
+    pub(crate) control: u16,
 }
 
 /// What is to be started.
@@ -35,6 +36,7 @@ pub(crate) struct FanoutPorts {
 pub(crate) struct Programs {
     redis_server: PathBuf,
     fanout: PathBuf,
+    control: PathBuf,
     /// The sidecar and the sample agent, if they are wanted.
     pub(crate) demo: Option<(PathBuf, PathBuf)>,
 }
@@ -48,7 +50,7 @@ impl Programs {
         let (redis_server, fanout) = (programs::redis_server()?, programs::own("runcast-fanout")?);
         let pair = || anyhow::Ok((programs::own("runcast-sidecar")?, programs::own("sample-agent")?));
         let demo = demo.then(pair).transpose()?;
-        Ok(Self { redis_server, fanout, demo })
+        Ok(Self { redis_server, fanout, control: programs::own("runcast-control")?, demo })
     }
 }
 
@@ -110,30 +112,51 @@ impl Stack {
         bail!("no port for redis")
     }
 
-    /// Starts the fan-out on `port`, or a free one if that is taken, and waits until it is ready.
+    /// Starts the fan-out on `port`, or a free one if that is taken, and a control plane that its pages
+    /// may call; waits until both are ready.
     ///
     /// # Errors
-    /// If it does not come up.
-    pub(crate) async fn start_fanout(&mut self, redis: &str, port: u16) -> anyhow::Result<FanoutPorts> {
+    /// If one does not come up.
+    pub(crate) async fn start_services(&mut self, redis: &str, port: u16) -> anyhow::Result<Ports> {
         let http = if is_free(port) { port } else { free_port()? };
         if http != port {
             say(&format!("Port {port} is taken; the fan-out uses {http}."));
         }
         let http = if http == 0 { free_port()? } else { http };
-        let admin = free_port()?;
-        let mut command = command(&self.programs.fanout);
-        command.env("RUNCAST__REDIS__URL", redis).env("RUNCAST__DRAIN__TIME", "1s");
-        command.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{http}"));
-        command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
-        let mut service = self.spawn("fanout", command)?;
+        let ports = Ports { http, admin: free_port()?, control: free_port()? };
+
+        let control_admin = free_port()?;
+        let mut control = command(&self.programs.control);
+        control.env("RUNCAST__REDIS__URL", redis);
+        control.env("RUNCAST__GRPC__LISTEN", format!("127.0.0.1:{}", ports.control));
+        control.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{control_admin}"));
+        let origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{http}")).join(",");
+        control.env("RUNCAST__CORS__ORIGINS", origins);
+        self.start_service("control", control, control_admin).await?;
+
+        let mut fanout = command(&self.programs.fanout);
+        fanout.env("RUNCAST__REDIS__URL", redis).env("RUNCAST__DRAIN__TIME", "1s");
+        fanout.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{http}"));
+        fanout.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{}", ports.admin));
+        self.start_service("fanout", fanout, ports.admin).await?;
+        Ok(ports)
+    }
+
+    /// Starts a service, and waits until its admin port says that it is ready.
+    async fn start_service(
+        &mut self,
+        name: &str,
+        command: tokio::process::Command,
+        admin: u16,
+    ) -> anyhow::Result<()> {
+        let mut service = self.spawn(name, command)?;
         tokio::select! {
-            status = service.ended() => return Err(service.obituary(status).await),
-            up = ready(admin) => {
+            status = service.ended() => Err(service.obituary(status).await),
+            up = ready(name, admin) => {
                 self.services.push(service);
-                up?;
+                up
             }
         }
-        Ok(FanoutPorts { http, admin })
     }
 
     /// Starts a sidecar with its agent; it may end by itself.
@@ -197,16 +220,14 @@ async fn answers(url: &str, pid: Option<u32>) -> anyhow::Result<()> {
     tokio::time::timeout(START, look).await.with_context(|| format!("redis does not answer within {START:?}"))
 }
 
-async fn ready(admin: u16) -> anyhow::Result<()> {
+async fn ready(name: &str, admin: u16) -> anyhow::Result<()> {
     let address: Fanout = format!("http://127.0.0.1:{admin}").parse()?;
     let look = async {
         while !address.get("/readyz", &[]).await.is_ok_and(|answer| answer.status == 200) {
             sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(START, look)
-        .await
-        .with_context(|| format!("the fan-out is not ready within {START:?}"))
+    tokio::time::timeout(START, look).await.with_context(|| format!("{name} is not ready within {START:?}"))
 }
 
 fn free_port() -> anyhow::Result<u16> {
