@@ -21,7 +21,7 @@ const BURIAL: Duration = Duration::from_secs(2);
 
 /// How long to wait between two looks at the processes: at first, and at most.
 const LOOK: Duration = Duration::from_millis(1);
-const LOOK_MOST: Duration = Duration::from_millis(20);
+const LOOK_MOST: Duration = Duration::from_millis(4);
 
 /// What the keeper of the agent's process is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,15 @@
 import { Column } from './column.js';
 import { Logs } from './logs.js';
 import { Positions } from './positions.js';
+import { send } from './steer.js';
 import { RunStream } from './stream.js';
 
 const HUES = 6;
-const CHANNELS = { output: 'output', log: 'logs', status: 'status', metric: 'metrics' };
+const CHANNELS = {
+  output: 'output', log: 'logs', status: 'status', metric: 'metrics', control: 'control', ack: 'acks',
+};
 
+const controlUrl = document.querySelector('meta[name=runcast-control]').content;
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const runId = runFromPage();
@@ -43,7 +47,7 @@ function watch(run) {
   $('run').title = run;
 
   const url = new URL(`/v1/runs/${encodeURIComponent(run)}/events`, location.href);
-  url.searchParams.set('channels', 'output,logs,status,metrics');
+  url.searchParams.set('channels', 'output,logs,status,metrics,control,acks');
   for (const name of ['from', 'variations']) if (query.has(name)) url.searchParams.set(name, query.get(name));
 
   const stream = new RunStream(url, {
@@ -66,7 +70,9 @@ function watch(run) {
   function take(name, data) {
     if (name in CHANNELS) {
       const lane = `${CHANNELS[name]}/${data.writer ?? data.variation_id}`;
-      if (positions.isNext(lane, data.sequence)) message(name, data);
+      // Of the control-plane's lanes only what is about the chosen variations is shown.
+      const sparse = data.writer !== undefined && query.has('variations');
+      if (positions.isNext(lane, data.sequence, sparse)) message(name, data);
     } else if (name === 'snapshot') {
       positions.set(data.lane, data.last);
       const [channel, writer] = split(data.lane);
@@ -89,10 +95,20 @@ function watch(run) {
     if (name === 'output') target.say(data.content, at);
     else if (name === 'log') logs.add(data);
     else if (name === 'metric') target.measure(data.content);
+    else if (name === 'ack') target.commands.take(data.content ?? {}, at);
+    else if (name === 'control') {
+      if (data.writer) target.commands.take(data.content ?? {}, at);
+      else letter(data);
+    }
     else if (data.content && typeof data.content === 'object') {
       if (Number.isInteger(data.content.variations)) announced = data.content.variations;
       if (target.become(data.content, at)) announce(`${data.variation_id}: ${target.state}`);
     }
+  }
+
+  function letter({ variation_id: from, content }) {
+    const text = JSON.stringify(content?.payload ?? null);
+    logs.remark(from, `wrote to ${content?.to ?? 'all'}: ${text.length > 200 ? `${text.slice(0, 200)}…` : text}`);
   }
 
   function gap(data) {
@@ -107,6 +123,7 @@ function watch(run) {
     if (known) return known;
     const hue = columns.size % HUES;
     const fresh = new Column(id, hue);
+    if (controlUrl) fresh.steer((action) => send(controlUrl, run, id, action));
     columns.set(id, fresh);
     logs.know(id, hue);
     $('empty').hidden = true;

@@ -1,5 +1,6 @@
 // One variation: its name, its state, its figures and what it says.
 
+import { Commands } from './commands.js';
 import { follow } from './follow.js';
 import { Text } from './text.js';
 
@@ -27,13 +28,33 @@ export class Column {
     const part = (selector) => this.element.querySelector(selector);
     this.#parts = {
       badge: part('.badge'), chars: part('.chars'), rate: part('.rate'), elapsed: part('.elapsed'),
-      metrics: part('.metrics'),
+      metrics: part('.metrics'), steer: part('.steer'),
     };
+    this.commands = new Commands(part('.commands'));
     part('h2').textContent = id;
     part('h2').title = id;
     part('.output').setAttribute('aria-label', `Output of ${id}`);
     this.#text = new Text(part('pre'));
     this.#follow = follow(part('.output'), part('.follow'));
+  }
+
+  /** Shows buttons that send commands; `send(action)` may throw. */
+  steer(send) {
+    this.#parts.steer.hidden = false;
+    for (const button of this.#parts.steer.children) {
+      const action = button.dataset.action;
+      button.setAttribute('aria-label', `${button.textContent} ${this.id}`);
+      button.addEventListener('click', async () => {
+        button.disabled = true;
+        try {
+          await send(action);
+        } catch (error) {
+          this.commands.refuse(action, error.message);
+        } finally {
+          button.disabled = false;
+        }
+      });
+    }
   }
 
   /** Takes text to be shown with the next frame. `at` is when it was said, in ms, if that is known. */

@@ -7,9 +7,13 @@ export class Positions {
   #last = new Map();
   #anywhere = false;
 
-  /** Whether the message is new. Counts it if it is not, and what is missing before it. */
-  isNext(lane, sequence) {
-    const last = this.#last.get(lane) ?? (this.#anywhere ? sequence - 1 : 0);
+  /**
+   * Whether the message is new. Counts it if it is not, and what is missing before it; of a lane
+   * of which only a part is shown (`sparse`), nothing is.
+   */
+  isNext(lane, sequence, sparse = false) {
+    const known = this.#last.get(lane);
+    const last = sparse && !(sequence <= known) ? sequence - 1 : (known ?? (this.#anywhere ? sequence - 1 : 0));
     if (sequence <= last) {
       this.repeated++;
       return false;

@@ -1,6 +1,6 @@
 // The connection: an EventSource that is reopened when the browser gives up, and knows its place.
 
-const EVENTS = ['output', 'log', 'status', 'metric', 'snapshot', 'start', 'gap', 'end'];
+const EVENTS = ['output', 'log', 'status', 'metric', 'control', 'ack', 'snapshot', 'start', 'gap', 'end'];
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 15_000;
 

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
 use runcast_runtime::{AdminConfig, TelemetryConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::ring::RingLimits;
 
@@ -22,6 +22,7 @@ pub struct Config {
     pub http: HttpConfig,
     pub sse: SseConfig,
     pub cors: CorsConfig,
+    pub page: PageConfig,
     pub view: ViewConfig,
     pub feed: FeedConfig,
     pub drain: DrainConfig,
@@ -63,6 +64,15 @@ pub struct SseConfig {
 #[expect(missing_docs, reason = "default.toml explains each option")]
 pub struct CorsConfig {
     pub origins: String,
+}
+
+/// `[page]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct PageConfig {
+    #[serde(deserialize_with = "origin")]
+    pub control_url: String,
 }
 
 /// `[view]`
@@ -110,6 +120,19 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         runcast_runtime::config::load(DEFAULTS, file, &[])
     }
+}
+
+/// It stands in the page and in its content security policy, so it is an origin and nothing else.
+fn origin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let fits = |host: &str| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+    };
+    if text.is_empty() || host.is_some_and(fits) {
+        return Ok(text);
+    }
+    Err(de::Error::custom("expected an address without a path, such as `https://control.example.com`"))
 }
 
 /// A size as a number of bytes that fits this machine.

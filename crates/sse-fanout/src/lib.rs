@@ -77,7 +77,12 @@ pub async fn run(
         drain: Drain::new(shutdown.clone(), config.drain.time),
         metrics,
     };
-    let routes = Routes { viewers, cors, open_wait: config.sse.open_wait };
+    let routes = Routes {
+        viewers,
+        cors,
+        page: assets::Page::new(&config.page.control_url),
+        open_wait: config.sse.open_wait,
+    };
     let options = ServeOptions {
         header_timeout: config.http.header_timeout,
         // Viewers leave by themselves within the drain time; then their answers end.

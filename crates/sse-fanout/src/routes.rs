@@ -24,6 +24,8 @@ pub struct Routes {
     pub viewers: ViewerContext,
     /// Who may read.
     pub cors: Cors,
+    /// The live page.
+    pub page: assets::Page,
     /// How long a new viewer waits for Redis before its stream begins without knowing.
     pub open_wait: Duration,
 }
@@ -51,7 +53,7 @@ impl Routes {
     async fn get(&self, path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
-            [""] | ["runs", _] => assets::page(),
+            [""] | ["runs", _] => self.page.answer(),
             ["assets", name] => assets::file(name).unwrap_or_else(|| not_found(path)),
             ["v1", "runs", run] => match RunId::new(run) {
                 Ok(run) => self.run(&run).await,
