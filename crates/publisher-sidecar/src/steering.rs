@@ -314,3 +314,6 @@ fn accepted(command: CommandId, grace: Duration) -> Effect {
 fn answer(command: CommandId, step: Step, reason: Option<String>, result: Option<Value>) -> Effect {
     Effect::Answer(Answer { command, step, reason, result })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The configuration that commands have made: patches merged in the order in which they were issued.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use runcast_protocol::{CommandId, Sequence, merge_patch};
 use serde_json::{Map, Value};
@@ -10,13 +10,20 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone)]
 pub struct Document {
     patches: BTreeMap<(Sequence, CommandId), Value>,
+    /// Where each command's patch is.
+    places: HashMap<CommandId, Sequence>,
     merged: Value,
     version: Sequence,
 }
 
 impl Default for Document {
     fn default() -> Self {
-        Self { patches: BTreeMap::new(), merged: Value::Object(Map::new()), version: Sequence::NONE }
+        Self {
+            patches: BTreeMap::new(),
+            places: HashMap::new(),
+            merged: Value::Object(Map::new()),
+            version: Sequence::NONE,
+        }
     }
 }
 
@@ -32,12 +39,13 @@ impl Document {
         self.version
     }
 
-    /// Takes a patch in; nothing changes if it is there.
+    /// Takes a command's patch in; nothing changes if it is there, whatever number a repeat has.
     pub fn add(&mut self, at: Sequence, command: CommandId, patch: Value) {
-        let place = (at, command);
-        if self.patches.contains_key(&place) {
+        if self.places.contains_key(&command) {
             return;
         }
+        self.places.insert(command.clone(), at);
+        let place = (at, command);
         let is_last = self.patches.last_key_value().is_none_or(|(last, _)| *last < place);
         if is_last {
             merge_patch(&mut self.merged, &patch);
@@ -51,9 +59,8 @@ impl Document {
 
     /// Takes the patch of a command out again, because of what was said at `ending`.
     pub fn remove(&mut self, command: &CommandId, ending: Sequence) {
-        let before = self.patches.len();
-        self.patches.retain(|(_, patched_by), _| patched_by != command);
-        if self.patches.len() < before {
+        if let Some(at) = self.places.remove(command) {
+            self.patches.remove(&(at, command.clone()));
             self.merge_anew();
             self.version = self.version.max(ending);
         }
@@ -83,7 +90,7 @@ mod tests {
         document.add(at(4), id("c"), json!({"model": null}));
         // Read late, yet before the other in the lane.
         document.add(at(2), id("b"), json!({"model": "y", "depth": {"min": 1}}));
-        document.add(at(2), id("b"), json!({"model": "a repeat"}));
+        document.add(at(3), id("b"), json!({"model": "a repeat"}));
         assert_eq!(document.merged(), &json!({"depth": {"max": 3, "min": 1}}));
         assert_eq!(document.version(), at(4));
         document.remove(&id("c"), at(5));
