@@ -10,6 +10,7 @@ mod document;
 mod follower;
 pub mod inbox;
 mod letters;
+pub mod order;
 pub(crate) mod router;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -116,7 +116,7 @@ impl World {
         };
         // The same id has the same content.
         let number: u64 = id.as_str()[1..].parse().unwrap();
-        let action = if number % 2 == 0 {
+        let action = if number.is_multiple_of(2) {
             json!({"action": "pause"})
         } else {
             json!({"action": "config", "patch": {format!("k{}", number % 5): number, "last": number}})

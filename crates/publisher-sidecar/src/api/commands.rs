@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Api;
 use super::answer::Refusal;
-use crate::commands::inbox::{Item, Order};
+use crate::commands::inbox::Item;
+use crate::commands::order::Order;
 
 /// After so much silence a heartbeat is sent.
 const HEARTBEAT: Duration = Duration::from_secs(15);

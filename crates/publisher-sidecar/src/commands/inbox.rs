@@ -6,35 +6,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use runcast_protocol::{
-    Ack, Action, Channel, CommandId, Control, Cursor, Ended, Issued, Json, Lane, Letter, Message, Sequence,
-    Step, VariationId, Writer,
+    Ack, Action, Channel, CommandId, Cursor, Ended, Lane, Letter, Message, Sequence, Step, VariationId,
+    Writer,
 };
-use serde::Deserialize;
 
 use super::document::Document;
 use super::letters::Letters;
+use super::order::{self, Order, Said};
 
 /// Commands that ended are remembered by their ids, the latest so many, for repeats to be recognised.
 const REMEMBERED: usize = 16 << 10;
-
-/// A command whose deadline passed so long ago by our own clock is not begun any more. Clocks differ,
-/// and who decides that a command has expired is the control-plane.
-const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
-
-/// A command for us that can be read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Order {
-    /// Its number in `control/@control`.
-    pub sequence: Sequence,
-    /// The command.
-    pub issued: Issued,
-    /// What its message carried beside it, such as the trace that it belongs to.
-    pub metadata: Json,
-}
 
 /// How far a command has come.
 #[derive(Debug, Clone)]
@@ -172,37 +156,23 @@ impl Inbox {
     }
 
     fn take_decision(&mut self, message: &Message) {
-        let at = message.sequence;
-        match message.content.read::<Control>() {
-            Ok(Control::Issued(issued)) => self.take_issued(issued, message),
-            Ok(Control::Cancelled(ended)) => self.take_ending(Step::Cancelled, &ended, at),
-            Ok(Control::Expired(ended)) => self.take_ending(Step::Expired, &ended, at),
-            Err(error) => {
-                // Of a later version, perhaps. Whoever waits for an answer gets one.
-                if let Ok(Unreadable { command, step: Step::Issued, action }) = message.content.read() {
-                    let reason = match action {
-                        Some(action) if !is_known(&action) => {
-                            format!("this sidecar knows no action {:?}", shown(&action))
-                        }
-                        _ => format!("this sidecar cannot read the command: {error}"),
-                    };
-                    self.enter(command, at, Err(reason));
-                }
-            }
+        match order::read(message) {
+            Some(Said::Issued(command, order)) => self.take_issued(command, message.sequence, order),
+            Some(Said::Ended(step, ended)) => self.take_ending(step, &ended, message.sequence),
+            None => {}
         }
     }
 
-    fn take_issued(&mut self, issued: Issued, message: &Message) {
-        let (command, sequence) = (issued.command.clone(), message.sequence);
+    fn take_issued(&mut self, command: CommandId, sequence: Sequence, order: Result<Arc<Order>, String>) {
         let overruled = self.commands.get(&command);
         let overruled = overruled.is_some_and(|known| matches!(known.step, Step::Expired | Step::Cancelled));
-        if let Action::Config { patch } = &issued.action
+        if let Ok(order) = &order
+            && let Action::Config { patch } = &order.issued.action
             && !overruled
         {
             self.document.add(sequence, command.clone(), patch.clone());
         }
-        let metadata = message.metadata.clone();
-        self.enter(command, sequence, Ok(Arc::new(Order { sequence, issued, metadata })));
+        self.enter(command, sequence, order);
     }
 
     fn enter(&mut self, command: CommandId, sequence: Sequence, order: Result<Arc<Order>, String>) {
@@ -285,7 +255,7 @@ impl Inbox {
             if standing.handed.is_some() {
                 return None;
             }
-            if is_late(&order.issued, now) {
+            if order.is_late(now) {
                 return rejected("its deadline had passed".into());
             }
             match (refuse(&order.issued.action), standing.step) {
@@ -385,28 +355,6 @@ impl Item {
             Self::Gap(gap) => (gap.lane.clone(), gap.last),
         }
     }
-}
-
-/// What can be understood of a command whose whole cannot.
-#[derive(Deserialize)]
-struct Unreadable {
-    command: CommandId,
-    step: Step,
-    #[serde(default)]
-    action: Option<String>,
-}
-
-fn is_known(action: &str) -> bool {
-    ["pause", "resume", "stop", "config", "input", "custom"].contains(&action)
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
-fn is_late(issued: &Issued, now: Timestamp) -> bool {
-    let difference = SignedDuration::try_from(CLOCK_DIFFERENCE).unwrap_or(SignedDuration::ZERO);
-    issued.deadline.saturating_add(difference).is_ok_and(|latest| latest < now)
 }
 
 /// The lane of the control-plane's commands.

@@ -3,7 +3,8 @@
 use runcast_protocol::{Action, CommandId};
 use tokio::sync::mpsc;
 
-use super::inbox::{Order, Receiver};
+use super::inbox::Receiver;
+use super::order::Order;
 use crate::steering;
 use crate::typist::Text;
 
