@@ -88,7 +88,7 @@ async fn a_sidecar_that_stood_still_too_long_says_that_the_variation_goes_on() {
     let (operator, lanes) = (Operator::of(&redis.url()), Lanes::of(&redis.url()));
     let process = quick(Sidecar::new(&redis.url(), RUN, "a")).exec(&["sleep", "1000"]);
     until_said(&lanes, &[State::Running]).await;
-    for declared in [None, Some(State::Lost), Some(State::Cancelled)] {
+    for (declared, said) in [(None, 1), (Some(State::Lost), 2), (Some(State::Cancelled), 3)] {
         process.signal(rustix::process::Signal::STOP);
         until_lapsed(&redis).await;
         if let Some(state) = declared {
@@ -96,8 +96,9 @@ async fn a_sidecar_that_stood_still_too_long_says_that_the_variation_goes_on() {
         }
         process.signal(rustix::process::Signal::CONT);
         eventually("it is renewed", SOON, async || is_held(&redis).await.then_some(())).await;
+        until_said(&lanes, &vec![State::Running; said]).await;
     }
-    let said = until_said(&lanes, &[State::Running, State::Running, State::Running]).await;
+    let said = lanes.statuses().await;
     let reasons: Vec<_> = said.iter().map(|status| status.reason.as_deref()).collect();
     assert_eq!(
         reasons,

@@ -71,6 +71,7 @@ async fn a_wrong_answer_is_refused_and_says_why() {
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(answered == status && detail.contains(why), "{path}: {answered} {detail}");
     }
+    operator.ended("c1").await;
     assert_eq!(operator.steps("c1").await, [Step::Delivered, Step::Applied]);
     assert_eq!(operator.steps("c2").await, [Step::Delivered]);
 }
@@ -88,6 +89,7 @@ async fn whoever_comes_back_gets_what_is_open_after_their_cursor() {
         operator.said(id, Step::Delivered).await;
     }
     served.ack("c3", "applied").await;
+    operator.ended("c3").await;
     // Also a sidecar that was killed in between knows.
     for _ in 0..2 {
         let mut back = served.listen(Some(&cursor)).await;
@@ -98,6 +100,7 @@ async fn whoever_comes_back_gets_what_is_open_after_their_cursor() {
     }
     assert_eq!(operator.steps("c1").await, [Step::Delivered], "said once");
     served.ack("c1", "applied").await;
+    operator.ended("c1").await;
     assert_eq!(operator.steps("c1").await, [Step::Delivered, Step::Applied]);
 }
 
