@@ -8,7 +8,7 @@ mod service;
 mod stack;
 
 use std::mem::take;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use runcast_protocol::RunId;
@@ -75,7 +75,7 @@ async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
         }
         loop {
             match stack.ended().await {
-                Ended { service, status } if service.is_agent() && status.success() => {
+                Ended { service, status } if service.is_agent() && is_expected(status) => {
                     if !stack.has_agents() {
                         break;
                     }
@@ -91,6 +91,12 @@ async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
             ended = stack.ended() => return Err(ended.into_error().await),
         }
     }
+}
+
+/// Whether an agent came to its end, or was told to: `runcast send … stop` has it end by SIGTERM or SIGKILL,
+/// which its sidecar passes on as shells do.
+fn is_expected(status: ExitStatus) -> bool {
+    status.success() || matches!(status.code(), Some(143 | 137))
 }
 
 /// The signals by which one is asked to stop.

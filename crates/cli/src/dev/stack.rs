@@ -138,6 +138,7 @@ impl Stack {
         fanout.env("RUNCAST__REDIS__URL", redis).env("RUNCAST__DRAIN__TIME", "1s");
         fanout.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{http}"));
         fanout.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{}", ports.admin));
+        fanout.env("RUNCAST__PAGE__CONTROL_URL", format!("http://127.0.0.1:{}", ports.control));
         self.start_service("fanout", fanout, ports.admin).await?;
         Ok(ports)
     }
