@@ -182,9 +182,19 @@ impl RunLog {
     }
 
     fn life(&mut self, command: CommandId, variation: VariationId) -> &mut Life {
-        match self.commands.get_mut(&command) {
-            Some(known) => known.lives.entry(variation).or_default(),
-            None => self.early.entry((command, variation)).or_default(),
+        let key = (command, variation);
+        match self.commands.get_mut(&key.0) {
+            Some(known) => {
+                let early = self.early.remove(&key).unwrap_or_default();
+                known.lives.entry(key.1).or_insert(early)
+            }
+            None => {
+                if self.early.len() >= COMMANDS {
+                    // So many can only be of commands that are forgotten, or that nobody issued.
+                    self.early.clear();
+                }
+                self.early.entry(key).or_default()
+            }
         }
     }
 
