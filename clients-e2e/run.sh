@@ -52,4 +52,4 @@ if [ "$(cat "$work/pip.stamp" 2>/dev/null)" != "$pip_stamp" ]; then
   echo "$pip_stamp" >"$work/pip.stamp"
 fi
 
-exec node "$here/run.mjs" "$bin" "$work/venv/bin/python"
+exec node "$here/sse.mjs" "$bin" "$work/venv/bin/python"
