@@ -54,16 +54,20 @@ pub(crate) async fn serve<H: Health>(
     if let Some(tls) = tls(&config.tls)? {
         server = server.tls_config(tls).context("tls")?;
     }
-    let reflection = config.grpc.reflection.then(|| {
+    let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-    });
+    };
+    let reflected = config.grpc.reflection;
+    let v1 = reflected.then(|| reflection().build_v1()).transpose().context("reflection")?;
+    // Python's grpcio-reflection, and many a tool besides, still know only this one.
+    let v1alpha = reflected.then(|| reflection().build_v1alpha()).transpose().context("reflection")?;
     let router = server
         .layer(cors(&config.cors.origins)?)
         .layer(GrpcWebLayer::new())
-        .add_optional_service(reflection.transpose().context("reflection")?)
+        .add_optional_service(v1)
+        .add_optional_service(v1alpha)
         .add_service(services.health)
         .add_service(CommandServiceServer::new(services.commands).max_decoding_message_size(largest))
         .add_service(RunServiceServer::new(services.runs).max_decoding_message_size(largest));
