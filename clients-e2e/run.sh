@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Real SSE clients against the real services. Builds nothing: expects target/debug/runcast-sidecar and
-# runcast-fanout, and redis-server on the PATH or under target/tools.
+# Clients of other makes against the real services: SSE, gRPC and gRPC-Web. Builds nothing: expects
+# runcast-sidecar, runcast-fanout and runcast-control in target/debug, and redis-server on the PATH or under
+# target/tools.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,7 +33,7 @@ if ! command -v redis-server >/dev/null; then
   [ -n "$redis" ] || fail "needs redis-server on the PATH or under $target/tools"
   PATH=$(dirname "$redis"):$PATH
 fi
-for name in runcast-sidecar runcast-fanout; do
+for name in runcast-sidecar runcast-fanout runcast-control; do
   [ -x "$bin/$name" ] || fail "$bin/$name is missing; run cargo build first"
 done
 
@@ -52,4 +53,11 @@ if [ "$(cat "$work/pip.stamp" 2>/dev/null)" != "$pip_stamp" ]; then
   echo "$pip_stamp" >"$work/pip.stamp"
 fi
 
-exec node "$here/sse.mjs" "$bin" "$work/venv/bin/python"
+# Stubs as any user would make them.
+python=$work/venv/bin/python
+rm -rf "$work/stubs" && mkdir -p "$work/stubs"
+"$python" -m grpc_tools.protoc -I "$root/proto" --python_out="$work/stubs" --grpc_python_out="$work/stubs" \
+  "$root"/proto/runcast/control/v1/*.proto
+
+node "$here/sse.mjs" "$bin" "$python"
+exec node "$here/control.mjs" "$bin" "$python" "$work/stubs"
