@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// Whom signals to the agent reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,20 +93,38 @@ fn members(group: Pid) -> io::Result<Vec<String>> {
     Ok(members)
 }
 
-/// How a process stands; none if it has ended.
+/// How a process stands; none if it has ended. One that sleeps in the kernel stands still once a stop is
+/// pending: it does nothing of its own before it is stopped. A shell that starts a program sleeps so until
+/// its child has become that program (`vfork`), which a child that is stopped first never does.
 fn standing(proc: &Path, pid: &str) -> Option<Standing> {
     let threads = fs::read_dir(proc.join(pid).join("task")).ok()?;
-    let mut standing = None;
+    let (mut stopped, mut asleep, mut pending) = (false, false, false);
     for thread in threads.filter_map(Result::ok) {
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        match parse(&stat) {
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        match parse(&read("stat")) {
             // proc(5): stopped on a signal, or by who traces it.
-            Some(('T' | 't', _)) => standing = standing.or(Some(Standing::Stopped)),
+            Some(('T' | 't', _)) => stopped = true,
+            Some(('D', _)) => {
+                asleep = true;
+                pending |= has_pending_stop(&read("status"));
+            }
             Some(('Z' | 'X' | 'x', _)) | None => {}
-            Some(_) => standing = Some(Standing::Running),
+            Some(_) => return Some(Standing::Running),
         }
     }
-    standing
+    match (stopped, asleep) {
+        (false, false) => None,
+        (false, true) if !pending => Some(Standing::Running),
+        _ => Some(Standing::Stopped),
+    }
+}
+
+/// Whether SIGSTOP has been sent and not taken yet, to the thread or its process, in `/proc/<pid>/status`.
+fn has_pending_stop(status: &str) -> bool {
+    let masks =
+        status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    let mut masks = masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    masks.any(|mask| mask & (1 << (Signal::STOP.as_raw() - 1)) != 0)
 }
 
 /// State and process group in a line of `/proc/<pid>/stat`. The name in parentheses may hold anything.
@@ -142,7 +160,20 @@ mod tests {
         thread("2", "2", 'Z');
         thread("2", "3", 'T');
         thread("3", "3", 'Z');
+        let status = |pid: &str, pending: &str| {
+            let path = proc.path().join(pid).join("task").join(pid).join("status");
+            fs::write(path, format!("Name:\tsh\nSigPnd:\t0000000000000000\nShdPnd:\t{pending}\n")).unwrap();
+        };
+        thread("5", "5", 'D');
+        status("5", "0000000000040000");
+        thread("6", "6", 'D');
+        status("6", "0000000000020000");
+        thread("7", "7", 'D');
+        thread("7", "8", 'T');
         let of = |pid| standing(proc.path(), pid);
+        assert_eq!(of("5"), Some(Standing::Stopped), "it sleeps, and will be stopped when it wakes");
+        assert_eq!(of("6"), Some(Standing::Running), "another signal is pending");
+        assert_eq!(of("7"), Some(Standing::Stopped));
         assert_eq!(of("1"), Some(Standing::Running));
         assert_eq!(of("2"), Some(Standing::Stopped), "its first thread has ended, another stands still");
         assert_eq!(of("3"), None, "ended, and not waited for");
