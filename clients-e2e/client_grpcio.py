@@ -8,6 +8,7 @@ import json
 import queue
 import sys
 import threading
+import time
 from datetime import datetime
 
 import grpc
@@ -102,13 +103,14 @@ class Speech:
             if not self.next():
                 return f"it fell silent after {self.heard[-1:]}"
 
-    def quiet(self):
-        """Waits until nothing is in flight any more, then whether nothing comes."""
-        for _ in range(20):
-            if not self.next(IN_FLIGHT):
-                break
-        said = self.next(STANDSTILL)
-        return said and f"it said {said}"
+    def quiet(self, since):
+        """Whether nothing is said after `since`, while we listen for a while. What comes meanwhile and was
+        said before that proves nothing: we may have begun to listen late, or be slow."""
+        end = time.monotonic() + STANDSTILL
+        while (left := end - time.monotonic()) > 0:
+            said = self.next(left)
+            if said and seconds(said[0]) > since:
+                return f"it said {said}, {seconds(said[0]) - since:.3f} s later than it may"
 
 
 def watch_run(seen):
@@ -185,7 +187,8 @@ def drive():
 
     pause = order(pause={}, request_id="pause-1")
     paused = steer(pause, ["ISSUED", "DELIVERED", "APPLIED"], lambda said: said.get("processes", 0) >= 1)
-    check(f"pause: not a number for {STANDSTILL:.0f} s", speech.quiet())
+    stopped_at = paused.outcomes[0].steps[-1].time.ToNanoseconds() / 1e9 + IN_FLIGHT
+    check(f"pause: not a number for {STANDSTILL:.0f} s", speech.quiet(stopped_at))
     again = call(commands.SendCommand, pause).command
     check("pause: the same request_id is the same command", again.name != paused.name and again.name)
     refused("the same request_id for something else is refused: ErrorInfo",
@@ -194,7 +197,6 @@ def drive():
 
     resumed = steer(order(resume={}), ["ISSUED", "DELIVERED", "APPLIED"], lambda said: said is not None)
     check("resume: the numbers go on", speech.more(10))
-    stopped_at = paused.outcomes[0].steps[-1].time.ToNanoseconds() / 1e9 + IN_FLIGHT
     went_on_at = resumed.create_time.ToNanoseconds() / 1e9
     between = [said for said in speech.heard if stopped_at < seconds(said[0]) < went_on_at]
     check("pause: by the messages' own times, too, nothing was said until resume",
