@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use runcast_protocol::{Cursor, Lane, Sequence};
+use runcast_protocol::{Cursor, Gap, Lane, Sequence};
 
 /// One encoded SSE frame.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct Frame {
     pub bytes: Bytes,
     /// Where the `id:` line ends: a viewer ahead of the view puts its own in place.
     pub id_len: usize,
+    /// What a gap tells: whoever has seen some of it is told of less.
+    pub gap: Option<Box<Gap>>,
 }
 
 impl Frame {

@@ -1,9 +1,10 @@
 //! How one viewer reads the ring that it shares with others. Pure: no clock, no I/O.
 
 use bytes::Bytes;
-use runcast_protocol::{Cursor, sse};
+use runcast_protocol::{Cursor, EventName, Gap, sse};
 
 use crate::ring::{Entrance, Frame, Ring};
+use crate::view::{encode, json};
 
 /// What is read at most in one go, unless one frame is larger.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -103,10 +104,17 @@ fn read_ahead<'a>(frames: impl Iterator<Item = &'a Frame>, next: &mut u64, curso
         }
         *next += 1;
         if let Some((lane, last)) = &frame.at {
-            if *last <= cursor.position(lane) {
+            let seen = cursor.position(lane);
+            if *last <= seen {
                 continue;
             }
             cursor.set(lane, *last);
+            if let Some(gap) = frame.gap.as_ref().filter(|gap| gap.first <= seen) {
+                // Another replica passed on the beginning of what is gone now.
+                let rest = Gap { first: seen.next(), ..Gap::clone(gap) };
+                chunk.extend_from_slice(&encode(cursor, EventName::Gap, &json(&rest)).bytes);
+                continue;
+            }
         }
         sse::write_id(&mut chunk, &cursor.to_string());
         chunk.extend_from_slice(&frame.bytes[frame.id_len..]);

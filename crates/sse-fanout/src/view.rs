@@ -72,7 +72,11 @@ impl View {
     pub fn push_gap(&self, gap: &Gap) {
         let mut ring = self.write();
         let frame = encode(ring.advance(&gap.lane, gap.last), EventName::Gap, &json(gap));
-        ring.push(Frame { at: Some((gap.lane.clone(), gap.last)), ..frame });
+        ring.push(Frame {
+            at: Some((gap.lane.clone(), gap.last)),
+            gap: Some(Box::new(gap.clone())),
+            ..frame
+        });
         self.tell(&ring, false);
     }
 
@@ -100,7 +104,7 @@ pub fn encode(cursor: &Cursor, event: EventName, data: &[u8]) -> Frame {
     sse::write_id(&mut bytes, &cursor.to_string());
     let id_len = bytes.len();
     sse::write_event(&mut bytes, event, data);
-    Frame { at: None, bytes: Bytes::from(bytes), id_len }
+    Frame { at: None, bytes: Bytes::from(bytes), id_len, gap: None }
 }
 
 /// JSON text of one of Runcast's own events.

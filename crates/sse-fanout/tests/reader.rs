@@ -61,3 +61,29 @@ fn what_a_promoted_server_numbers_lower_is_no_gap() {
         assert_eq!(numbers(reader.turn(page(&[&[1], &[2, 3], &[4, 5]], "101-0", true), at(5))), [3, 4, 5]);
     }
 }
+
+#[test]
+fn a_viewer_is_told_only_of_the_part_of_a_gap_that_it_has_not_seen() {
+    use runcast_protocol::{Gap, GapReason, sse::Parser};
+    use runcast_sse_fanout::ring::RingLimits;
+    use runcast_sse_fanout::ring_reader::RingReader;
+    use runcast_sse_fanout::selection::Selection;
+    use runcast_sse_fanout::view::View;
+
+    let view = View::new(Selection::default(), "a:5".parse().unwrap(), RingLimits { frames: 9, bytes: 9999 });
+    let gap = |first, last| Gap {
+        lane: "output/a".parse().unwrap(),
+        first: Sequence::new(first).unwrap(),
+        last: Sequence::new(last).unwrap(),
+        reason: GapReason::Evicted,
+    };
+    view.push_gap(&gap(6, 9));
+    // Level with the view, and with more, or all, from another replica.
+    for (cursor, told) in [("a:5", Some(gap(6, 9))), ("a:7", Some(gap(8, 9))), ("a:9", None)] {
+        let mut reader = RingReader::enter(&view.ring(), &cursor.parse().unwrap()).unwrap();
+        let events = Parser::default().push(&reader.read(&view.ring()).unwrap());
+        let gaps: Vec<Gap> = events.iter().map(|event| serde_json::from_str(&event.data).unwrap()).collect();
+        assert_eq!(gaps, Vec::from_iter(told), "{cursor}");
+        assert!(events.iter().all(|event| event.id == "a:9"));
+    }
+}
