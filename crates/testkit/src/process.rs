@@ -14,10 +14,18 @@ use crate::wait::eventually;
 /// Lines of a process's stderr that are kept for when a test fails.
 const KEPT_LINES: usize = 200;
 
+/// Below the ports that the kernel gives to connections (32768 and up in Linux): one of those could take a
+/// port between our look and the server that is to listen there. A cluster's servers take another one, 10,000 above.
+const PORTS: std::ops::Range<u16> = 10_000..22_000;
+
 /// A loopback port that was free a moment ago.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
+    loop {
+        let port = rand::random_range(PORTS);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A binary of this workspace, next to the test's own.
