@@ -159,3 +159,23 @@ async fn what_nobody_answers_expires_once_although_two_replicas_watch() {
         messages.iter().filter(|message| matches!(message.content.read(), Ok(Entry::Expired(_)))).count();
     assert_eq!(ends, 2 * 20 - 1, "each once for each variation, but for the one that was applied");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_no_longer_leaves_the_command_under_way() {
+    let redis = Redis::start().await;
+    let control = Control::start(&redis.url()).await;
+    let mut client = Client::of(&control).await;
+    client.create("r", &["v"]).await;
+    let mut request = tonic::Request::new(proto::ExecuteCommandRequest { request: Some(pause("r", LONG)) });
+    request.set_timeout(Duration::from_millis(500));
+    let gone = client.commands.execute_command(request).await.unwrap_err();
+    assert!(matches!(gone.code(), Code::DeadlineExceeded | Code::Cancelled), "{gone}");
+    let mut agent = Agent::new(&redis.url(), "r", "v");
+    let issued = agent.next().await;
+    agent.ack(&issued.command, Step::Applied).await;
+    let name = format!("runs/r/commands/{}", issued.command);
+    eventually("it is applied all the same", PATIENCE, async || {
+        (client.clone().get(&name).await.state() == CommandState::Applied).then_some(())
+    })
+    .await;
+}
