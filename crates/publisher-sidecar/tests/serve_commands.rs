@@ -47,6 +47,9 @@ async fn a_wrong_answer_is_refused_and_says_why() {
     }
     served.ack("c1", "applied").await;
     served.ack("c3", "accepted").await;
+    // The end is refused while something is said that was not read.
+    operator.said("c1", Step::Applied).await;
+    operator.said("c3", Step::Accepted).await;
     assert!(operator.end(Step::Expired, "c2").await);
     let expired = async || {
         served.get("/v1/status").await["commands"]["open"]
