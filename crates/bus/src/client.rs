@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
 use fred::clients::{Client, Pool};
-use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
+use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, LuaInterface};
 use fred::types::Value;
 use fred::types::config::ServerConfig;
 use fred::types::scan::ScanType;
@@ -84,7 +84,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] saying why there was none.
     pub async fn ping(&self) -> Result<(), BusError> {
-        Ok(self.client().ping::<()>(None).await?)
+        Ok(self.client().await.ping::<()>(None).await?)
     }
 
     /// All the runs that Redis knows, in no particular order. Walks the keyspace: for people, not
@@ -95,7 +95,7 @@ impl Bus {
     pub async fn runs(&self) -> Result<Vec<RunId>, BusError> {
         let mut runs = Vec::new();
         let pattern = keys::lanes_pattern();
-        let client = self.client();
+        let client = self.client().await;
         let mut keys: futures_util::stream::BoxStream<'_, _> = if self.is_sharded() {
             client.scan_cluster_buffered(pattern, Some(1000), Some(ScanType::Hash)).boxed()
         } else {
@@ -113,8 +113,16 @@ impl Bus {
         &self.shared.config
     }
 
-    pub(crate) fn client(&self) -> Client {
-        self.shared.read().pool.next().clone()
+    /// One of the connections. Before a cluster's first connection commands would fail at once,
+    /// instead of waiting for it as elsewhere: so this waits, as long as a command would.
+    pub(crate) async fn client(&self) -> Client {
+        let client = self.shared.read().pool.next().clone();
+        if self.is_sharded() && !client.is_connected() && client.cached_cluster_state().is_none() {
+            let connected = client.wait_for_connect();
+            // If it is in vain, the command says why.
+            let _ = tokio::time::timeout(self.config().timeout_ms, connected).await;
+        }
+        client
     }
 
     /// Whether pub/sub is sharded, as in Cluster mode.
@@ -142,7 +150,7 @@ impl Bus {
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all
     /// servers of a cluster instead would fail as long as any of them is down.
     async fn eval(&self, script: &Script, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
-        let client = self.client();
+        let client = self.client().await;
         match client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 let source = script.lua().cloned().unwrap_or_default();

@@ -47,9 +47,9 @@ impl Bus {
         ];
         let limit = ("MAXLEN", "~", i64::try_from(limits.entries).unwrap_or(i64::MAX));
         let key = keys::dead(run);
-        let id: String = self.client().xadd(&key, false, limit, "*", fields).await?;
+        let id: String = self.client().await.xadd(&key, false, limit, "*", fields).await?;
         let ttl = i64::try_from(limits.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-        let _: () = self.client().expire(&key, ttl, None).await?;
+        let _: () = self.client().await.expire(&key, ttl, None).await?;
         id.parse()
     }
 
@@ -80,7 +80,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn drop_dead_letter(&self, run: &RunId, id: EntryId) -> Result<bool, BusError> {
-        let deleted: u64 = self.client().xdel(keys::dead(run), id.to_string()).await?;
+        let deleted: u64 = self.client().await.xdel(keys::dead(run), id.to_string()).await?;
         Ok(deleted > 0)
     }
 
@@ -130,7 +130,7 @@ impl Bus {
 
     /// Limits that change nothing: how the run's sidecars are configured is not known here.
     async fn present_limits(&self, run: &RunId) -> Result<Limits, BusError> {
-        let seconds: i64 = self.client().ttl(keys::lanes(run)).await?;
+        let seconds: i64 = self.client().await.ttl(keys::lanes(run)).await?;
         let ttl = u64::try_from(seconds).map_or(UNKNOWN_TTL, Duration::from_secs);
         Ok(Limits { ttl, entries: i64::MAX.unsigned_abs() })
     }
@@ -143,7 +143,7 @@ impl Bus {
         count: u64,
     ) -> Result<Vec<(EntryId, DeadLetter)>, BusError> {
         type Entries = Vec<(String, Vec<Bytes>)>;
-        let reply: Value = self.client().xrange(keys::dead(run), start, end, Some(count)).await?;
+        let reply: Value = self.client().await.xrange(keys::dead(run), start, end, Some(count)).await?;
         let entries: Entries = if matches!(reply, Value::Null) { Vec::new() } else { reply.convert()? };
         let parsed = entries.into_iter().map(|(id, fields)| {
             let letter = parse(&fields).ok_or_else(|| BusError::Reply(format!("{id} is no dead letter")))?;

@@ -38,7 +38,7 @@ impl Bus {
     pub async fn durability(&self, run: &RunId) -> Result<Durability, BusError> {
         let slot = ClusterHash::from(keys::lanes(run).as_str());
         let command = CustomCommand::new_static("INFO", slot, false);
-        let info: String = self.client().custom(command, Vec::<Value>::new()).await?;
+        let info: String = self.client().await.custom(command, Vec::<Value>::new()).await?;
         let field = |name: &str| {
             info.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -74,7 +74,7 @@ impl Bus {
         let custom = |name: &'static str| CustomCommand::new_static(name, slot.clone(), false);
         let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
 
-        let pipeline = self.client().pipeline();
+        let pipeline = self.client().await.pipeline();
         // A write, so that the wait covers everything appended before it, by whichever connection.
         let ttl = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
         let _: () = pipeline.custom(custom("EXPIRE"), vec![Value::from(key.as_str()), ttl.into()]).await?;
@@ -105,12 +105,12 @@ impl Bus {
 
     pub(crate) async fn topology(&self) -> Result<fred::types::cluster::ClusterRouting, BusError> {
         use fred::interfaces::ClusterInterface;
-        self.client().sync_cluster().await?;
-        self.client().cached_cluster_state().ok_or_else(|| BusError::Reply("no cluster state".into()))
+        self.client().await.sync_cluster().await?;
+        self.client().await.cached_cluster_state().ok_or_else(|| BusError::Reply("no cluster state".into()))
     }
 
     pub(crate) async fn publish(&self, channel: &str) -> Result<(), BusError> {
         use fred::interfaces::PubsubInterface;
-        Ok(self.client().publish::<(), _, _>(channel, "").await?)
+        Ok(self.client().await.publish::<(), _, _>(channel, "").await?)
     }
 }

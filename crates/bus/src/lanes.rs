@@ -22,7 +22,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn lanes(&self, run: &RunId) -> Result<BTreeMap<Lane, LaneState>, BusError> {
-        let fields: HashMap<String, String> = self.client().hgetall(keys::lanes(run)).await?;
+        let fields: HashMap<String, String> = self.client().await.hgetall(keys::lanes(run)).await?;
         let known = fields.iter().filter_map(|(lane, state)| Some((lane.parse().ok()?, parse(state)?)));
         Ok(known.collect())
     }

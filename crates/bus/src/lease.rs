@@ -23,7 +23,7 @@ impl Bus {
     ) -> Result<bool, BusError> {
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
         let key = keys::lease(run, variation);
-        let before: Option<String> = self.client().set(key, holder, Some(ttl), None, true).await?;
+        let before: Option<String> = self.client().await.set(key, holder, Some(ttl), None, true).await?;
         Ok(before.is_none())
     }
 
@@ -32,7 +32,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn release_lease(&self, run: &RunId, variation: &VariationId) -> Result<(), BusError> {
-        let _: u64 = self.client().del(keys::lease(run, variation)).await?;
+        let _: u64 = self.client().await.del(keys::lease(run, variation)).await?;
         Ok(())
     }
 
@@ -49,6 +49,6 @@ impl Bus {
             return Ok(Vec::new());
         }
         let keys: Vec<String> = variations.iter().map(|variation| keys::lease(run, variation)).collect();
-        Ok(self.client().mget(keys).await?)
+        Ok(self.client().await.mget(keys).await?)
     }
 }

@@ -23,12 +23,16 @@ impl Bus {
     ) -> Result<EntryId, BusError> {
         let feed = keys::feed(fred::util::redis_keyslot(run.as_str().as_bytes()) % keys::FEEDS);
         let limit = ("MAXLEN", "~", i64::try_from(limits.entries).unwrap_or(i64::MAX));
-        let id: String =
-            self.client().xadd(&feed, false, limit, "*", vec![("m", Value::from(event.clone()))]).await?;
-        self.client().expire::<(), _>(&feed, seconds(limits.ttl), None).await?;
+        let id: String = self
+            .client()
+            .await
+            .xadd(&feed, false, limit, "*", vec![("m", Value::from(event.clone()))])
+            .await?;
+        self.client().await.expire::<(), _>(&feed, seconds(limits.ttl), None).await?;
         let name = if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
         let command = CustomCommand::new_static(name, ClusterHash::from(feed.as_str()), false);
-        let _: Value = self.client().custom(command, vec![Value::from(feed.as_str()), event.into()]).await?;
+        let _: Value =
+            self.client().await.custom(command, vec![Value::from(feed.as_str()), event.into()]).await?;
         id.parse()
     }
 
@@ -40,9 +44,9 @@ impl Bus {
     pub async fn retain(&self, run: &RunId, ttl: Duration) -> Result<u64, BusError> {
         let mut changed = 0;
         for key in self.keys_of(run).await? {
-            let now: i64 = self.client().ttl(&key).await?;
+            let now: i64 = self.client().await.ttl(&key).await?;
             if now > seconds(ttl) {
-                changed += self.client().expire::<u64, _>(&key, seconds(ttl), None).await?;
+                changed += self.client().await.expire::<u64, _>(&key, seconds(ttl), None).await?;
             }
         }
         Ok(changed)
@@ -55,7 +59,7 @@ impl Bus {
     /// [`BusError`] if Redis cannot be asked.
     pub async fn delete_run(&self, run: &RunId) -> Result<bool, BusError> {
         // All in one slot, so at once.
-        let deleted: u64 = self.client().del(self.keys_of(run).await?).await?;
+        let deleted: u64 = self.client().await.del(self.keys_of(run).await?).await?;
         Ok(deleted > 0)
     }
 

@@ -13,7 +13,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn server_info(&self) -> Result<BTreeMap<String, String>, BusError> {
-        let info: String = self.client().info(None).await?;
+        let info: String = self.client().await.info(None).await?;
         let fields = info.lines().filter_map(|line| line.trim_end().split_once(':'));
         Ok(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use runcast_bus::{Append, Appended, Bus, Inbox, Incoming, Limits, RedisConfig, Subscriber};
+use runcast_bus::{Append, Appended, Bus, EntryId, Inbox, Incoming, Limits, RedisConfig, Subscriber};
 use runcast_protocol::{Lane, RunId, Sequence, keys};
 use runcast_testkit::{Cluster, Cut, Redis, Sentinel, eventually};
 
@@ -169,4 +169,17 @@ async fn a_primary_cut_off_from_its_fellows_is_left_for_the_new_one() {
     sentinel.proxies[old].cut(Cut::default());
     sentinel.until_replicated().await;
     party.append_until_heard().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_command_waits_for_the_connection_to_a_cluster() {
+    let cluster = Cluster::start().await;
+    let (run, lane): (RunId, Lane) = ("run-1".parse().unwrap(), "output/var-1".parse().unwrap());
+    for _ in 0..10 {
+        let bus = Bus::connect(&RedisConfig::new(cluster.url())).unwrap();
+        // Each of its connections in turn.
+        for _ in 0..8 {
+            assert!(bus.read(&run, &lane, EntryId::default(), 1).await.unwrap().batches.is_empty());
+        }
+    }
 }
