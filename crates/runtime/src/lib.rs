@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod child;
 pub mod config;
+pub mod cors;
 pub mod duration;
 pub mod health;
 pub mod http;

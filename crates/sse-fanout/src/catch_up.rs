@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use runcast_protocol::{Cursor, EventName, Lane, sse};
 
+use runcast_bus::{Found, Item, LaneReader, PAUSE, Scan};
+
 use crate::live::Live;
-use crate::reader::{Found, Item, LaneReader, PAUSE, Past, Scan};
+use crate::past::Past;
 use crate::ring_reader::RingReader;
 use crate::view::json;
 use crate::viewer::{Phase, Step};

@@ -6,20 +6,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use runcast_bus::{Bus, BusError, Inbox, Incoming, LaneState};
-use runcast_protocol::{Batch, Channel, Entry, Gap, Lane, RunId, Sequence, VariationId, keys};
+use runcast_bus::{Bus, BusError, Found, Inbox, Incoming, Item, LaneReader, LaneState};
+use runcast_protocol::{
+    Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, keys,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::FeedConfig;
 use crate::hub::Feeds;
 use crate::metrics::Metrics;
-use crate::placement::Placement;
-use crate::reader::{Found, Item, LaneReader};
 use crate::ring::RingLimits;
 use crate::run_info::read_state;
-use crate::run_state::RunState;
-use crate::selection::Selection;
 use crate::tracker::Tracker;
 use crate::view::View;
 

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runcast_bus::{Bus, Subscriber};
-use runcast_protocol::RunId;
+use runcast_protocol::{RunId, Selection};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::feed::{Feed, FeedContext, OpenView};
-use crate::selection::Selection;
 use crate::view::View;
 
 /// Requests that may wait for a feed; further viewers wait with theirs.

@@ -7,22 +7,18 @@
 pub mod assets;
 pub mod catch_up;
 pub mod config;
-pub mod cors;
 pub mod drain;
 pub mod error;
 pub mod feed;
 pub mod hub;
 pub mod live;
 pub mod metrics;
-pub mod placement;
-pub mod reader;
+pub mod past;
 pub mod request;
 pub mod ring;
 pub mod ring_reader;
 pub mod routes;
 pub mod run_info;
-pub mod run_state;
-pub mod selection;
 pub mod snapshot;
 pub mod tracker;
 pub mod view;
@@ -32,13 +28,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use runcast_bus::{Bus, Subscriber};
+use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{ServeOptions, serve};
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, bytes};
-use crate::cors::Cors;
 use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;

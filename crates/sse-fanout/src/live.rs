@@ -4,7 +4,7 @@ use runcast_protocol::Cursor;
 use tokio::sync::watch;
 
 use crate::catch_up::CatchUp;
-use crate::reader::Past;
+use crate::past::Past;
 use crate::ring_reader::RingReader;
 use crate::view::Progress;
 use crate::viewer::{Phase, Step};

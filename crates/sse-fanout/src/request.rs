@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use runcast_protocol::{Channel, Cursor, RunId, VariationId};
+use runcast_protocol::{Channel, Cursor, RunId, Selection, VariationId};
 
 use crate::error::BadRequest;
-use crate::selection::Selection;
 
 /// Most variations that one viewer may name.
 const MAX_VARIATIONS: usize = 256;

@@ -12,10 +12,10 @@ use runcast_protocol::RunId;
 use runcast_runtime::http::{Body, empty, json, problem};
 
 use crate::assets;
-use crate::cors::Cors;
 use crate::request::EventsRequest;
 use crate::run_info::run_info;
 use crate::viewer::{Viewer, ViewerContext};
+use runcast_runtime::cors::Cors;
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]

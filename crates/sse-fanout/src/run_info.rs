@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use runcast_bus::{Bus, BusError, EntryId};
-use runcast_protocol::{Batch, Channel, Cursor, Lane, RunId, Sequence, State, VariationId, Writer};
+use runcast_protocol::{Batch, Channel, Cursor, Lane, RunId, RunState, Sequence, State, VariationId, Writer};
 use serde::Serialize;
-
-use crate::run_state::RunState;
 
 /// What is known of a run.
 #[derive(Debug, Serialize)]

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use runcast_protocol::{Channel, Cursor, Entry, EventName, Json, Lane, Sequence, Snapshot};
 use serde::Deserialize;
 
+use runcast_bus::{Found, Item, LaneReader, PAUSE, Scan};
+
 use crate::catch_up::CatchUp;
-use crate::reader::{Found, Item, LaneReader, PAUSE, Past, Scan};
+use crate::past::Past;
 use crate::view::{encode, json};
 use crate::viewer::{Phase, Step};
 

@@ -1,11 +1,10 @@
 //! The positions of the lanes that a run's feed passes on. Pure: no clock, no I/O.
 
+use runcast_bus::Scan;
+
 use std::collections::BTreeMap;
 
-use runcast_protocol::{Batch, Cursor, Lane, Sequence};
-
-use crate::placement::{Placement, place};
-use crate::reader::Scan;
+use runcast_protocol::{Batch, Cursor, Lane, Placement, Sequence, place};
 
 /// The positions of the lanes that a feed passes on.
 ///

@@ -3,11 +3,10 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, sse};
+use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, sse};
 use tokio::sync::watch;
 
 use crate::ring::{Frame, Ring, RingLimits};
-use crate::selection::Selection;
 
 /// A view of a run. The feed pushes, any number of viewers read at their own pace.
 #[derive(Debug)]

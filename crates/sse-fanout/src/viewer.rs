@@ -15,7 +15,7 @@ use crate::drain::{Drain, Farewell};
 use crate::hub::Hub;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::reader::Past;
+use crate::past::Past;
 use crate::request::{Begin, EventsRequest};
 use crate::snapshot::Snapshots;
 use crate::view::{View, encode, json};

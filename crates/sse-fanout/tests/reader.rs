@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
-use runcast_bus::{EntryId, LaneState, Page};
-use runcast_protocol::{BatchWriter, Channel, Json, Lane, RunId, Sequence, VariationId};
-use runcast_sse_fanout::reader::{Found, Item, LaneReader, Scan};
+use runcast_bus::{EntryId, Found, Item, LaneReader, LaneState, Page, Scan};
+use runcast_protocol::{BatchWriter, Channel, Json, Lane, RunId, Selection, Sequence, VariationId};
 use runcast_testkit::message;
 
 fn at(number: u64) -> Sequence {
@@ -67,7 +66,6 @@ fn a_viewer_is_told_only_of_the_part_of_a_gap_that_it_has_not_seen() {
     use runcast_protocol::{Gap, GapReason, sse::Parser};
     use runcast_sse_fanout::ring::RingLimits;
     use runcast_sse_fanout::ring_reader::RingReader;
-    use runcast_sse_fanout::selection::Selection;
     use runcast_sse_fanout::view::View;
 
     let view = View::new(Selection::default(), "a:5".parse().unwrap(), RingLimits { frames: 9, bytes: 9999 });

@@ -11,11 +11,9 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use runcast_protocol::{Batch, Cursor, Entry, Lane, Sequence, sse};
-use runcast_sse_fanout::placement::Placement;
+use runcast_protocol::{Batch, Cursor, Entry, Lane, Placement, Selection, Sequence, sse};
 use runcast_sse_fanout::ring::RingLimits;
 use runcast_sse_fanout::ring_reader::RingReader;
-use runcast_sse_fanout::selection::Selection;
 use runcast_sse_fanout::tracker::Tracker;
 use runcast_sse_fanout::view::View;
 
@@ -78,7 +76,7 @@ impl Replica {
         while let Some((lane, upto)) = self.tracker.behind() {
             let position = self.tracker.get(&lane).expect("followed").position;
             let missing = batch(&lane, position.next().get(), upto.get());
-            self.tracker.advance(&lane, upto, runcast_sse_fanout::reader::Scan::default());
+            self.tracker.advance(&lane, upto, runcast_bus::Scan::default());
             self.view.push(&lane, &missing.entries);
         }
     }

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 
-use runcast_protocol::{Batch, Channel, Sequence};
-use runcast_sse_fanout::placement::Placement;
-use runcast_sse_fanout::reader::{Found, Item, LaneReader};
+use runcast_protocol::{Batch, Channel, Placement, Selection, Sequence};
 use runcast_sse_fanout::ring::RingLimits;
-use runcast_sse_fanout::selection::Selection;
 use runcast_sse_fanout::tracker::Tracker;
 use runcast_sse_fanout::view::View;
+
+use runcast_bus::{Found, Item, LaneReader};
 
 use crate::redis::Redis;
 use crate::truth::Mistake;

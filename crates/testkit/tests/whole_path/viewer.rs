@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use runcast_protocol::{Cursor, EventName, Gap, Lane, Message, sse};
-use runcast_sse_fanout::reader::{Found, Item, LaneReader, Scan};
 use runcast_sse_fanout::ring_reader::RingReader;
 use runcast_sse_fanout::view::{View, json};
+
+use runcast_bus::{Found, Item, LaneReader, Scan};
 
 use crate::fanout::{Fanout, Readers};
 use crate::redis::Redis;

@@ -1,6 +1,6 @@
 //! Where a batch stands to a position: the rule behind "exactly once, in order".
 
-use runcast_protocol::{Batch, Entry, Sequence};
+use crate::{Batch, Entry, Sequence};
 
 /// Where a batch stands to the position of its lane.
 #[derive(Debug, PartialEq, Eq)]

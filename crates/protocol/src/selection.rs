@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use runcast_protocol::{Channel, Cursor, Lane, VariationId};
+use crate::{Channel, Cursor, Lane, VariationId};
 
 /// Channels that a viewer gets who names none.
 const DEFAULT_CHANNELS: [Channel; 4] = [Channel::Output, Channel::Logs, Channel::Status, Channel::Metrics];

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use runcast_protocol::{End, Entry, Json, Lane, RunId, Sequence, State, Status, VariationId};
 use serde::Deserialize;
 
-use crate::selection::Selection;
+use crate::{End, Entry, Json, Lane, RunId, Selection, Sequence, State, Status, VariationId};
 
 /// What is known of a run's variations.
 #[derive(Debug, Default)]

@@ -1,15 +1,12 @@
 //! Reading a lane's past from its stream, a page at a time.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use runcast_bus::{Bus, BusError, EntryId, Page};
-use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, RunId, Sequence};
+use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, Placement, RunId, Sequence, place};
 
-use crate::placement::{Placement, place};
-use crate::view::View;
+use crate::{Bus, BusError, EntryId, Page};
 
 /// What a page should weigh, in bytes: the number of entries asked for follows from it.
 const PAGE_BYTES: usize = 256 << 10;
@@ -18,17 +15,6 @@ const PAGE_BYTES: usize = 256 << 10;
 pub const PAUSE: Duration = Duration::from_millis(200);
 /// Most entries of a page.
 const PAGE_ENTRIES: usize = 256;
-
-/// Where a viewer reads what its view no longer holds.
-#[derive(Debug, Clone)]
-pub struct Past {
-    /// Commands to Redis.
-    pub bus: Bus,
-    /// The run.
-    pub run: RunId,
-    /// The view, which says how far the past goes.
-    pub view: Arc<View>,
-}
 
 /// A place in a lane's past, to be read onwards from.
 #[derive(Debug, Clone)]

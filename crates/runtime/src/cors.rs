@@ -1,10 +1,10 @@
 //! Which origins' pages may read the streams (Fetch standard, "CORS protocol").
 
-use http::header::{
+use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, HeaderValue, ORIGIN, VARY,
 };
-use http::{HeaderMap, Response};
+use hyper::{HeaderMap, Response};
 
 /// Which origins' pages may read the streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
