@@ -34,6 +34,21 @@ fn parse(text: &str) -> Result<Duration, &'static str> {
         .ok_or(EXPECTED)
 }
 
+/// A duration, or empty text for none: `#[serde(with = "runcast_runtime::duration::option")]`.
+pub mod option {
+    use super::{Deserialize as _, Deserializer, Duration, parse};
+    use serde::de::Error as _;
+
+    /// Reads a duration, or none.
+    ///
+    /// # Errors
+    /// Text that is neither empty nor a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.trim().is_empty() { Ok(None) } else { parse(&text).map(Some).map_err(D::Error::custom) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ pub use proxy::{Cut, Proxy};
 pub use redis::{Redis, RedisBuilder};
 pub use resp::{Reply, command};
 pub use sentinel::Sentinel;
-pub use services::{Control, Fanout, Sidecar};
+pub use services::{Control, Fanout, Replay, Sidecar};
 pub use tls::Authority;
 pub use viewer::{SeenEvent, Viewer};
 pub use wait::eventually;

@@ -158,6 +158,71 @@ impl Control {
     }
 }
 
+/// A real runcast-replay.
+#[derive(Debug)]
+pub struct Replay {
+    redis_url: String,
+    settings: Vec<(String, String)>,
+    port: u16,
+    admin: u16,
+    process: Process,
+}
+
+impl Replay {
+    /// Starts one with the defaults, and waits until it is ready.
+    pub async fn start(redis_url: &str) -> Self {
+        Self::start_with(redis_url, &[]).await
+    }
+
+    /// Starts one with settings such as `("RUNCAST__ARCHIVE__URL", "file:///tmp/archive")`.
+    pub async fn start_with(redis_url: &str, settings: &[(&str, &str)]) -> Self {
+        let settings =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut replay = Self::spawn(redis_url.to_owned(), settings, free_port(), free_port());
+        replay.until_ready().await;
+        replay
+    }
+
+    fn spawn(redis_url: String, settings: Vec<(String, String)>, port: u16, admin: u16) -> Self {
+        let mut command = Command::new(binary("runcast-replay"));
+        command.env("RUNCAST__REDIS__URL", &redis_url);
+        command.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
+        command.envs(settings.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
+        Self { process: Process::start("runcast-replay", command), redis_url, settings, port, admin }
+    }
+
+    async fn until_ready(&mut self) {
+        let path = self.admin_url("/readyz");
+        eventually("runcast-replay is ready", START, async || {
+            assert!(self.process.is_running(), "runcast-replay ended: {}", self.process.log());
+            http_get(&path, &[]).await.ok().filter(|(status, _, _)| *status == 200).map(drop)
+        })
+        .await;
+    }
+
+    /// Its address with a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Its admin port's address with a path.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// kill -9, and starts it again on the same ports; returns at once.
+    pub fn kill9_and_start(&mut self) {
+        self.process.kill9();
+        *self = Self::spawn(self.redis_url.clone(), self.settings.clone(), self.port, self.admin);
+    }
+}
+
 /// How to start a real runcast-sidecar.
 #[derive(Debug, Clone)]
 pub struct Sidecar {

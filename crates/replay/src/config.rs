@@ -1,0 +1,99 @@
+//! The service's configuration; `default.toml` explains each option.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use runcast_bus::RedisConfig;
+use runcast_runtime::config::ConfigError;
+use runcast_runtime::{AdminConfig, TelemetryConfig};
+use serde::Deserialize;
+
+/// The defaults, with an explanation of each option.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// All of the service's configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct Config {
+    pub http: HttpConfig,
+    pub history: HistoryConfig,
+    pub archive: ArchiveConfig,
+    pub runs: RunsConfig,
+    pub cors: CorsConfig,
+    pub redis: RedisConfig,
+    pub admin: AdminConfig,
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct HttpConfig {
+    pub listen: String,
+    pub max_connections: usize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub header_timeout: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub write_stall: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub drain: Duration,
+}
+
+/// `[history]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct HistoryConfig {
+    pub page: usize,
+    pub max_page: usize,
+    pub max_scan: usize,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct ArchiveConfig {
+    pub url: String,
+    pub segment_bytes: ByteSize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub segment_age: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub interval: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub protect: Duration,
+    #[serde(with = "runcast_runtime::duration::option")]
+    pub release: Option<Duration>,
+    #[serde(with = "runcast_runtime::duration::option")]
+    pub retention: Option<Duration>,
+}
+
+/// `[runs]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct RunsConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub interval: Duration,
+}
+
+/// `[cors]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct CorsConfig {
+    pub origins: String,
+}
+
+impl Config {
+    /// The defaults, changed by a file and by the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key, its value and the fix.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        runcast_runtime::config::load(DEFAULTS, file, &[])
+    }
+}

@@ -1,0 +1,1 @@
+//! A run's history, over archive and Redis as one.

@@ -1,0 +1,94 @@
+//! Serves the history of runs, and keeps it after Redis has let it go.
+//!
+//! The [`archiver`] moves what runs say to the [`archive`], object storage, before Redis forgets it;
+//! [`history`] reads both as one; the [`readmodel`] is what is known of each run as a whole; [`restore`]
+//! lends what only the archive has to the other services, through Redis.
+
+pub mod archive;
+pub mod archiver;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod history;
+pub mod metrics;
+pub mod query;
+pub mod readmodel;
+pub mod restore;
+pub mod routes;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use runcast_bus::{Bus, Subscriber};
+use runcast_runtime::cors::Cors;
+use runcast_runtime::http::{ServeOptions, serve};
+use runcast_runtime::{Health, Shutdown};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::archive::Archive;
+use crate::config::Config;
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::readmodel::Catalog;
+use crate::routes::Routes;
+
+/// How often readiness asks Redis.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves history on `listener` until `shutdown`.
+///
+/// # Errors
+/// If the configuration cannot be used.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    health: Health,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let bus = Bus::connect(&config.redis)?;
+    let subscriber = Subscriber::connect(&bus)?;
+    let archive = Archive::open(&config.archive).context("archive.url")?;
+    let cors = Cors::parse(&config.cors.origins)
+        .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
+        .context("cors.origins")?;
+    let catalog = Catalog::new();
+    let context = Context { bus, archive, catalog, metrics: Metrics::new(), shutdown: shutdown.clone() };
+    let _tasks = [
+        AbortOnDropHandle::new(tokio::spawn(watch(context.clone(), health))),
+        AbortOnDropHandle::new(tokio::spawn(archiver::run(context.clone(), config.archive.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(readmodel::run(context.clone(), config.runs.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(restore::run(context.clone(), subscriber))),
+    ];
+    let options = ServeOptions {
+        header_timeout: config.http.header_timeout,
+        drain: config.http.drain,
+        max_connections: config.http.max_connections,
+        write_stall: config.http.write_stall,
+    };
+    let routes = Routes { context, cors, history: config.history };
+    let service = move |request| {
+        let routes = routes.clone();
+        async move { routes.answer(request).await }
+    };
+    serve(listener, service, options, shutdown).await;
+    Ok(())
+}
+
+/// Keeps readiness: Redis answers, and we are not about to stop.
+async fn watch(context: Context, health: Health) {
+    health.set("accepting", true, "");
+    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = context.shutdown.triggered() => break,
+            _ = tick.tick() => {}
+        }
+        match context.bus.ping().await {
+            Ok(()) => health.set("redis", true, "answers"),
+            Err(error) => health.set("redis", false, &error.to_string()),
+        }
+    }
+    health.set("accepting", false, "shutting down");
+}
