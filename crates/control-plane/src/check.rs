@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use prost_types::Value as ProstValue;
-use runcast_protocol::grpc::control::{SendCommandRequest, command, send_command_request::Expiration};
+use runcast_protocol::grpc::control::{
+    RunState, SendCommandRequest, command, send_command_request::Expiration,
+};
 use runcast_protocol::{Action, CommandId, RunId, VariationId};
 
 use crate::convert;
@@ -112,6 +114,18 @@ pub fn page_size(size: i32) -> Result<usize, Refusal> {
         Ok(size) => Ok(size.min(1000)),
         Err(_) => Err(Refusal::invalid("page_size", "expected 0 or more")),
     }
+}
+
+/// Reads a list of states to look for.
+///
+/// # Errors
+/// [`Refusal::Invalid`].
+pub fn states(states: &[i32]) -> Result<Vec<RunState>, Refusal> {
+    let read = |(index, state): (usize, &i32)| match RunState::try_from(*state) {
+        Ok(state) if state != RunState::Unspecified => Ok(state),
+        _ => Err(Refusal::invalid(format!("states[{index}]"), format!("{state} is no state of a run"))),
+    };
+    states.iter().enumerate().map(read).collect()
 }
 
 /// Reads a request to send a command.

@@ -1,5 +1,6 @@
 //! Sending commands and following them, as `CommandService` offers it.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ impl Commands {
             deadline: order.deadline,
             caller: caller.name.clone(),
             request_id: order.request_id.clone(),
+            everyone: order.variations.is_empty(),
         };
         let mut stands = id;
         run.decide(|log| {
@@ -112,6 +114,9 @@ impl Commands {
 
 /// For whom an order is meant, as things stand.
 fn targets(log: &RunLog, order: &Order) -> Result<Vec<VariationId>, Refusal> {
+    if !log.exists() {
+        return Err(Refusal::NotFound(format!("runs/{}", order.run)));
+    }
     let ended = |variation: &VariationId| log.state_of(variation).is_some_and(State::is_terminal);
     if order.variations.is_empty() {
         let open: Vec<_> = log.variations().keys().filter(|variation| !ended(variation)).cloned().collect();
@@ -138,9 +143,13 @@ fn targets(log: &RunLog, order: &Order) -> Result<Vec<VariationId>, Refusal> {
 
 /// Whether an order repeats what was issued with the same key.
 fn same(before: &Command, order: &Order) -> Result<(), Refusal> {
-    let named =
-        order.variations.is_empty() || order.variations.iter().all(|id| before.lives.contains_key(id));
-    if named && before.issued.action == order.action {
+    // Who all are may have changed since.
+    let same_variations = if before.issued.everyone || order.variations.is_empty() {
+        before.issued.everyone && order.variations.is_empty()
+    } else {
+        order.variations.iter().collect::<BTreeSet<_>>() == before.lives.keys().collect()
+    };
+    if same_variations && before.issued.action == order.action {
         return Ok(());
     }
     Err(Refusal::Exists(format!(
@@ -218,16 +227,16 @@ impl CommandService for Commands {
         let request = request.into_inner();
         let run = self.open(&check::run_name("parent", &request.parent)?).await?;
         let size = check::page_size(request.page_size)?;
-        let token = Some(request.page_token).filter(|token| !token.is_empty());
+        let token = request.page_token.as_str();
         let page = run.look(|log| {
-            let all = log.commands().rev().skip_while(|command| {
-                token.as_deref().is_some_and(|token| command.issued.command.as_str() != token)
-            });
+            let mut all = log.commands().rev();
             // The token is the last command of the page before.
-            let page = all.skip(usize::from(token.is_some())).take(size + 1);
-            page.map(|command| convert::command(&run.id, command)).collect::<Vec<_>>()
+            if !token.is_empty() && !all.any(|command| command.issued.command.as_str() == token) {
+                return Err(Refusal::invalid("page_token", "not a token of this run's commands"));
+            }
+            Ok(all.take(size + 1).map(|command| convert::command(&run.id, command)).collect::<Vec<_>>())
         });
-        let mut commands = page.await;
+        let mut commands = page.await?;
         let more = commands.len() > size;
         commands.truncate(size);
         let last = commands.last().filter(|_| more).and_then(|command| command.name.rsplit('/').next());
@@ -244,18 +253,24 @@ impl CommandService for Commands {
         let outcome = async {
             let reason = check::reason(request.reason)?;
             let (run, id) = self.found(&request.name).await?;
-            let mut before = Step::Issued;
-            let mut planned = false;
+            let mut tried = Vec::new();
             run.decide(|log| {
-                before = log.command(&id).map_or(Step::Issued, Command::step);
-                let plan = plan::cancel(log, &id, &caller.name, reason.clone());
-                planned |= plan.is_some();
-                match plan {
-                    None if !planned => {
-                        Err(Refusal::precondition(&request.name, format!("too late: it is {before}")))
-                    }
-                    plan => Ok(plan),
+                let Some(command) = log.command(&id) else {
+                    return Err(Refusal::NotFound(request.name.clone()));
+                };
+                if let Some(plan) = plan::cancel(log, &id, &caller.name, reason.clone()) {
+                    tried = plan.items.iter().map(|(variation, _)| variation.clone()).collect();
+                    return Ok(Some(plan));
                 }
+                // Nobody waits for it any longer: perhaps because what was tried stands, and only the answer
+                // was lost. If it was delivered meanwhile, it does not.
+                let called_back = |id: &VariationId| {
+                    command.lives.get(id).is_some_and(|life| life.step() == Step::Cancelled)
+                };
+                if tried.iter().any(called_back) {
+                    return Ok(None);
+                }
+                Err(Refusal::precondition(&request.name, format!("too late: it is {}", command.step())))
             })
             .await?;
             shown(&run, &id).await
@@ -276,8 +291,14 @@ async fn watch(
     loop {
         changes.mark_unchanged();
         let over = run.look(|log| log.command(&id).is_none_or(|command| command.step().is_terminal())).await;
-        // One that was forgotten was over long ago.
-        let Ok(command) = shown(&run, &id).await else { return };
+        let command = match shown(&run, &id).await {
+            Ok(command) => command,
+            // Its run was deleted, or it was over long ago and forgotten.
+            Err(gone) => {
+                let _ = steps.send(Err(gone.into())).await;
+                return;
+            }
+        };
         if last.as_ref() != Some(&command) {
             last = Some(command.clone());
             if steps.send(Ok(proto::WatchCommandResponse { command: Some(command) })).await.is_err() {

@@ -60,7 +60,7 @@ pub struct RunLog {
     /// Those that are under way, by deadline.
     open: BTreeSet<(Timestamp, CommandId)>,
     requests: HashMap<String, CommandId>,
-    /// Acks and endings that were read before the command.
+    /// Acks and endings that were read before the command, or of variations that it is not for.
     early: HashMap<(CommandId, VariationId), Life>,
 }
 
@@ -182,18 +182,14 @@ impl RunLog {
     }
 
     fn life(&mut self, command: CommandId, variation: VariationId) -> &mut Life {
-        let key = (command, variation);
-        match self.commands.get_mut(&key.0) {
-            Some(known) => {
-                let early = self.early.remove(&key).unwrap_or_default();
-                known.lives.entry(key.1).or_insert(early)
-            }
+        match self.commands.get_mut(&command).and_then(|known| known.lives.get_mut(&variation)) {
+            Some(life) => life,
             None => {
                 if self.early.len() >= COMMANDS {
-                    // So many can only be of commands that are forgotten, or that nobody issued.
+                    // So many can only be of commands that are forgotten, or that nobody issued to them.
                     self.early.clear();
                 }
-                self.early.entry(key).or_default()
+                self.early.entry((command, variation)).or_default()
             }
         }
     }

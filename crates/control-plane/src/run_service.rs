@@ -162,6 +162,7 @@ impl RunService for RunCalls {
         self.callers.admit(&request)?;
         let request = request.into_inner();
         let size = check::page_size(request.page_size)?;
+        let states = check::states(&request.states)?;
         let ids = self.runs.context().bus.runs().await.map_err(Refusal::from)?;
         let after = ids.into_iter().filter(|id| id.as_str() > request.page_token.as_str());
         let (mut runs, mut next_page_token) = (Vec::new(), String::new());
@@ -171,7 +172,7 @@ impl RunService for RunCalls {
                 break;
             }
             let Some(run) = self.glance(&id).await.map_err(Refusal::from)? else { continue };
-            let in_state = request.states.is_empty() || request.states.contains(&run.state);
+            let in_state = states.is_empty() || states.contains(&run.state());
             if in_state && request.labels.iter().all(|(key, value)| run.labels.get(key) == Some(value)) {
                 runs.push((id, run));
             }

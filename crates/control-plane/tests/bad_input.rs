@@ -118,6 +118,14 @@ async fn bad_fields_are_named() {
     }
     let listed = proto::ListRunsRequest { page_size: -1, ..Default::default() };
     assert_eq!(field(&client.runs.list_runs(listed).await.unwrap_err()), "page_size");
+    let listed = proto::ListRunsRequest { states: vec![1, 99], ..Default::default() };
+    assert_eq!(field(&client.runs.list_runs(listed).await.unwrap_err()), "states[1]");
+    let listed = proto::ListCommandsRequest {
+        parent: "runs/r".into(),
+        page_token: "made-up".into(),
+        ..Default::default()
+    };
+    assert_eq!(field(&client.commands.list_commands(listed).await.unwrap_err()), "page_token");
     let none = proto::CreateRunRequest { run_id: "s".into(), ..Default::default() };
     assert_eq!(field(&client.runs.create_run(none).await.unwrap_err()), "variation_ids");
     // Nothing was issued.

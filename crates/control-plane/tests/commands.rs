@@ -81,6 +81,20 @@ async fn a_broadcast_reports_for_each_variation_and_a_repeat_is_the_same_command
     };
     assert_eq!(client.commands.send_command(other).await.unwrap_err().code(), Code::AlreadyExists);
 
+    let fewer = proto::SendCommandRequest { variation_ids: vec!["a".into()], ..request };
+    assert_eq!(client.commands.send_command(fewer.clone()).await.unwrap_err().code(), Code::AlreadyExists);
+    let named = |ids: &[&str]| proto::SendCommandRequest {
+        request_id: "named".into(),
+        variation_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        ..fewer.clone()
+    };
+    let two = client.commands.send_command(named(&["a", "b"])).await.unwrap().into_inner().command;
+    assert_eq!(client.commands.send_command(named(&["b", "a"])).await.unwrap().into_inner().command, two);
+    for others in [&["a"][..], &["a", "b", "c"], &[]] {
+        let refused = client.commands.send_command(named(others)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "{others:?}");
+    }
+
     let mut agents: Vec<_> = ["a", "b", "c"].map(|id| Agent::new(&redis.url(), "r", id)).into();
     for (agent, steps) in
         agents.iter_mut().zip([&[Step::Delivered, Step::Applied][..], &[Step::Rejected], &[Step::Delivered]])
@@ -161,21 +175,60 @@ async fn what_nobody_answers_expires_once_although_two_replicas_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_no_longer_leaves_the_command_under_way() {
+async fn of_a_cancellation_and_a_delivery_at_the_same_time_one_is_first_and_the_caller_knows_which() {
+    let redis = Redis::start().await;
+    let (here, there) = (Control::start(&redis.url()).await, Control::start(&redis.url()).await);
+    let (mut client, other) = (Client::of(&here).await, Client::of(&there).await);
+    client.create("r", &["v"]).await;
+    let mut agent = Agent::new(&redis.url(), "r", "v");
+    let (mut cancelled, mut delivered) = (0, 0);
+    for round in 0..60 {
+        let sent = client.commands.send_command(pause("r", LONG)).await.unwrap().into_inner();
+        let name = sent.command.unwrap().name;
+        let issued = agent.next().await;
+        let cancelling = tokio::spawn({
+            let (mut other, name) = (other.clone(), name.clone());
+            async move {
+                let request = proto::CancelCommandRequest { name, reason: String::new() };
+                other.commands.cancel_command(request).await
+            }
+        });
+        if round % 3 > 0 {
+            tokio::task::yield_now().await;
+        }
+        agent.ack(&issued.command, Step::Delivered).await;
+        let outcome = cancelling.await.unwrap();
+        let command = client.get(&name).await;
+        match outcome {
+            Ok(answer) => {
+                assert_eq!(answer.into_inner().command.unwrap().state(), CommandState::Cancelled);
+                assert_eq!(command.state(), CommandState::Cancelled);
+                cancelled += 1;
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+                assert_eq!(command.state(), CommandState::Delivered);
+                delivered += 1;
+            }
+        }
+    }
+    assert_eq!(cancelled + delivered, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_a_command_is_not_for_has_no_say_in_it() {
     let redis = Redis::start().await;
     let control = Control::start(&redis.url()).await;
     let mut client = Client::of(&control).await;
-    client.create("r", &["v"]).await;
-    let mut request = tonic::Request::new(proto::ExecuteCommandRequest { request: Some(pause("r", LONG)) });
-    request.set_timeout(Duration::from_millis(500));
-    let gone = client.commands.execute_command(request).await.unwrap_err();
-    assert!(matches!(gone.code(), Code::DeadlineExceeded | Code::Cancelled), "{gone}");
-    let mut agent = Agent::new(&redis.url(), "r", "v");
-    let issued = agent.next().await;
-    agent.ack(&issued.command, Step::Applied).await;
-    let name = format!("runs/r/commands/{}", issued.command);
-    eventually("it is applied all the same", PATIENCE, async || {
-        (client.clone().get(&name).await.state() == CommandState::Applied).then_some(())
-    })
-    .await;
+    client.create("r", &["v", "w"]).await;
+    let only = proto::SendCommandRequest { variation_ids: vec!["v".into()], ..pause("r", LONG) };
+    let name = client.commands.send_command(only).await.unwrap().into_inner().command.unwrap().name;
+    let id = CommandId::new(name.rsplit('/').next().unwrap()).unwrap();
+    Agent::new(&redis.url(), "r", "w").ack(&id, Step::Failed).await;
+    Agent::new(&redis.url(), "r", "v").ack(&id, Step::Applied).await;
+    let command = eventually("it ends", PATIENCE, async || {
+        let command = client.clone().get(&name).await;
+        (command.state() == CommandState::Applied).then_some(command)
+    });
+    assert_eq!(command.await.outcomes.len(), 1);
 }

@@ -179,7 +179,8 @@ fn run(seed: u64) {
                 let command = CommandId::new(format!("c{issued}")).unwrap();
                 let deadline = redis.now() + SignedDuration::from_secs(rng.random_range(1..60));
                 let (caller, request_id) = (String::new(), Some(format!("{}", issued / 2)));
-                let order = Issued { command, action: Action::Pause, deadline, caller, request_id };
+                let order =
+                    Issued { command, action: Action::Pause, deadline, caller, request_id, everyone: false };
                 let log = &replicas[replica].log;
                 if log.by_request(order.request_id.as_deref().unwrap()).is_none() {
                     redis.decide(&plan::issue(&order, &variations).unwrap(), log);

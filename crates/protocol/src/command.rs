@@ -145,6 +145,9 @@ pub struct Issued {
     /// The caller's idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Whether it was for all variations, whichever they were then, and not for some by name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everyone: bool,
 }
 
 /// The control-plane's ending of a command with one variation.
@@ -258,6 +261,7 @@ mod tests {
             deadline: "2026-01-10T10:30:00.5Z".parse().unwrap(),
             caller: "anna".into(),
             request_id: None,
+            everyone: false,
         });
         let text = serde_json::to_string(&issued).unwrap();
         assert_eq!(
