@@ -22,7 +22,7 @@ const LEASES_EVERY: Duration = Duration::from_millis(500);
 /// How often a run is looked at although nothing was heard of it: pub/sub loses messages.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a run that is over is still followed: a variation that was declared lost may come back.
+/// How long a run that is over or gone is still followed: a variation that was declared lost may come back.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// Wake-ups that may wait; one is as good as many.
@@ -56,7 +56,8 @@ impl Follower {
         let (mut leases, mut look) = (interval(LEASES_EVERY), interval(LOOK_EVERY));
         leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut over_since = None;
+        // Whether its end was seen to, and since when there is nothing to do.
+        let (mut seen_to, mut idle_since) = (false, None);
         loop {
             let deadline = self.run.look(super::run_log::RunLog::next_deadline).await;
             tokio::select! {
@@ -65,15 +66,18 @@ impl Follower {
                 _ = leases.tick() => self.check_leases(&mut watch).await,
                 _ = look.tick() => self.refresh().await,
             }
-            if self.run.look(super::run_log::RunLog::state).await.is_terminal() {
-                if over_since.is_none() && self.end().await {
-                    over_since = Some(Instant::now());
-                }
-            } else {
-                over_since = None;
+            let (exists, state) = self.run.look(|log| (log.exists(), log.state())).await;
+            if !exists {
+                // Deleted; it may be begun anew.
+                seen_to = false;
+                idle_since.get_or_insert_with(Instant::now);
+            } else if !state.is_terminal() {
+                (seen_to, idle_since) = (false, None);
+            } else if !seen_to && self.end().await {
+                (seen_to, idle_since) = (true, Some(Instant::now()));
             }
             let waiting = self.run.look(super::run_log::RunLog::next_deadline).await.is_some();
-            if !waiting && over_since.is_some_and(|since| since.elapsed() > LINGER) {
+            if !waiting && idle_since.is_some_and(|since: Instant| since.elapsed() > LINGER) {
                 break;
             }
         }

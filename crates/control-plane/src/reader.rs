@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use runcast_bus::{Bus, BusError, EntryId};
-use runcast_protocol::{Batch, Channel, Message, RunId};
+use runcast_bus::{Bus, BusError, EntryId, LaneState};
+use runcast_protocol::{Batch, Channel, Lane, Message, RunId, Writer};
 
 use crate::plan::ours;
 use crate::run_log::RunLog;
@@ -19,6 +19,10 @@ pub const CHANNELS: [Channel; 3] = [Channel::Control, Channel::Acks, Channel::St
 pub struct Reader {
     log: RunLog,
     after: BTreeMap<Channel, EntryId>,
+    /// Of the control-plane's lanes: another one means that the run was deleted and begun anew.
+    epochs: BTreeMap<Lane, u64>,
+    /// Whether something was read that nobody was told of, perhaps because who read it was cut short.
+    changed: bool,
 }
 
 impl Reader {
@@ -34,69 +38,78 @@ impl Reader {
         }
     }
 
-    /// Reads all that is new; true if there was any.
+    /// Reads all that Redis has by now; true if the log has changed since this last said so. One round trip
+    /// if nothing is new.
     ///
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn catch_up(&mut self, bus: &Bus, run: &RunId) -> Result<bool, BusError> {
-        let mut changed = false;
-        loop {
-            let lanes = bus.lanes(run).await?;
-            let ours = lanes.iter().filter(|(lane, _)| CHANNELS.contains(&lane.channel));
-            let (mut behind, mut ahead) = (Vec::new(), false);
-            for (lane, at) in ours {
-                let read = self.log.position(lane);
-                ahead |= read > at.last;
-                if read < at.last {
-                    behind.push((lane.clone(), at.last));
-                }
-            }
-            if ahead {
-                // A failover lost what was read: what Redis has now is the truth.
-                tracing::info!(%run, "redis stands behind what was read of it; reading anew");
-                *self = Self::default();
-                changed = true;
-                continue;
-            }
-            if behind.is_empty() {
-                let known = self.log.variations().len();
-                for lane in lanes.keys() {
-                    self.log.learn_writer(lane);
-                }
-                return Ok(changed || self.log.variations().len() > known);
-            }
-            if self.read(bus, run).await? {
-                changed = true;
-                continue;
-            }
-            // Trimmed or evicted: there is nothing to read up to there.
-            for (lane, last) in behind {
-                self.log.learn(&lane, last);
-            }
-            changed = true;
+        let lanes = bus.lanes(run).await?;
+        if self.is_astray(&lanes) {
+            tracing::info!(%run, "redis no longer has what was read of it; reading anew");
+            // Nobody is to see half of it, even if this is cut short.
+            let mut anew = Self { changed: true, ..Self::default() };
+            anew.read_to(&lanes, bus, run).await?;
+            *self = anew;
+        } else {
+            self.read_to(&lanes, bus, run).await?;
         }
+        Ok(std::mem::take(&mut self.changed))
     }
 
-    /// Reads the streams on to their ends; true if anything new was there.
-    async fn read(&mut self, bus: &Bus, run: &RunId) -> Result<bool, BusError> {
-        let mut new = false;
+    /// Whether Redis has something else than what was read: a failover lost some of it, or the run was
+    /// deleted, and perhaps begun anew.
+    fn is_astray(&self, lanes: &BTreeMap<Lane, LaneState>) -> bool {
+        let is_behind = |(lane, read)| lanes.get(lane).is_none_or(|at| at.last < read);
+        let is_another = |(lane, epoch): (_, &u64)| lanes.get(lane).is_none_or(|at| at.epoch != *epoch);
+        self.log.positions().any(is_behind) || self.epochs.iter().any(is_another)
+    }
+
+    /// Reads at least as far as the lanes stand.
+    async fn read_to(
+        &mut self,
+        lanes: &BTreeMap<Lane, LaneState>,
+        bus: &Bus,
+        run: &RunId,
+    ) -> Result<(), BusError> {
         for channel in CHANNELS {
-            let after = self.after.entry(channel).or_default();
-            loop {
-                let page = bus.read(run, &ours(channel), *after, PAGE).await?;
-                *after = page.end;
-                for batch in page.batches.into_iter().filter_map(|payload| Batch::parse(payload).ok()) {
-                    for entry in batch.entries {
-                        if let Ok(message) = Message::parse(&entry.line) {
-                            new |= self.log.apply(&message);
-                        }
-                    }
-                }
-                if page.is_last {
-                    break;
-                }
+            let mut lanes = lanes.iter().filter(|(lane, _)| lane.channel == channel);
+            if lanes.any(|(lane, at)| self.log.position(lane) < at.last) {
+                self.read(bus, run, channel).await?;
             }
         }
-        Ok(new)
+        let known = self.log.variations().len();
+        for (lane, at) in lanes {
+            self.log.learn_writer(lane);
+            if CHANNELS.contains(&lane.channel) && self.log.position(lane) < at.last {
+                // Trimmed or evicted: there is nothing to read up to there.
+                self.log.learn(lane, at.last);
+                self.changed = true;
+            }
+            if lane.writer == Writer::Control {
+                self.epochs.insert(lane.clone(), at.epoch);
+            }
+        }
+        self.changed |= self.log.variations().len() > known;
+        Ok(())
+    }
+
+    /// Reads a stream on to its end.
+    async fn read(&mut self, bus: &Bus, run: &RunId, channel: Channel) -> Result<(), BusError> {
+        let after = self.after.entry(channel).or_default();
+        loop {
+            let page = bus.read(run, &ours(channel), *after, PAGE).await?;
+            *after = page.end;
+            for batch in page.batches.into_iter().filter_map(|payload| Batch::parse(payload).ok()) {
+                for entry in batch.entries {
+                    if let Ok(message) = Message::parse(&entry.line) {
+                        self.changed |= self.log.apply(&message);
+                    }
+                }
+            }
+            if page.is_last {
+                return Ok(());
+            }
+        }
     }
 }

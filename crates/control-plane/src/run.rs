@@ -1,5 +1,6 @@
 //! One run, as one replica of the control-plane knows and steers it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use runcast_bus::{Bus, BusError, Decided, Decision, Durability, Limits};
@@ -37,6 +38,10 @@ pub struct Run {
     pub id: RunId,
     context: RunContext,
     reader: Mutex<Reader>,
+    /// How many times it was begun to read all that is new.
+    begun: AtomicU64,
+    /// The latest of these that succeeded.
+    read: AtomicU64,
     version: watch::Sender<u64>,
 }
 
@@ -57,18 +62,37 @@ pub enum NotDecided {
 impl Run {
     /// Nothing is read yet.
     pub fn new(id: RunId, context: RunContext) -> Self {
-        Self { id, context, reader: Mutex::default(), version: watch::Sender::new(0) }
+        Self {
+            id,
+            context,
+            reader: Mutex::default(),
+            begun: AtomicU64::default(),
+            read: AtomicU64::default(),
+            version: watch::Sender::new(0),
+        }
     }
 
-    /// Reads all that is new.
+    /// Reads all that is new: what was confirmed to anybody before the call is in the log after it. Many
+    /// that ask at the same time share the round trip.
     ///
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn refresh(&self) -> Result<(), BusError> {
-        let changed = self.reader.lock().await.catch_up(&self.context.bus, &self.id).await?;
-        if changed {
+        let begun = self.begun.load(Ordering::SeqCst);
+        let mut reader = self.reader.lock().await;
+        if self.read.load(Ordering::SeqCst) > begun {
+            // Who was before us in the queue began to read only after we had come.
+            return Ok(());
+        }
+        self.catch_up(&mut reader).await
+    }
+
+    async fn catch_up(&self, reader: &mut Reader) -> Result<(), BusError> {
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        if reader.catch_up(&self.context.bus, &self.id).await? {
             self.changed();
         }
+        self.read.store(number, Ordering::SeqCst);
         Ok(())
     }
 
@@ -109,9 +133,7 @@ impl Run {
                 }
                 Decided::Moved { .. } => {
                     self.context.metrics.retries.add(1, &[]);
-                    if reader.catch_up(&self.context.bus, &self.id).await.map_err(NotDecided::from)? {
-                        self.changed();
-                    }
+                    self.catch_up(&mut reader).await.map_err(NotDecided::from)?;
                 }
             }
         }

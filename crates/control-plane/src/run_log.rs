@@ -222,6 +222,11 @@ impl RunLog {
         self.positions.get(lane).copied().unwrap_or_default()
     }
 
+    /// The lanes, and up to where each was read.
+    pub fn positions(&self) -> impl Iterator<Item = (&Lane, Sequence)> {
+        self.positions.iter().map(|(lane, read)| (lane, *read))
+    }
+
     /// Whether anything was ever said of it.
     pub fn exists(&self) -> bool {
         self.heard_of || !self.positions.is_empty()

@@ -80,8 +80,9 @@ impl RunCalls {
         if !state.is_terminal() && !force {
             return Err(Refusal::precondition(name, format!("it is {state}: end it first, or set force")));
         }
-        self.runs.forget(&id);
         self.runs.context().bus.delete_run(&id).await?;
+        // Those who watch it here are told now, the other replicas find out by themselves.
+        run.refresh().await?;
         self.tell("deleted", &id, json!({})).await?;
         Ok(())
     }
@@ -234,7 +235,12 @@ async fn watch(runs: Runs, id: RunId, changes: mpsc::Sender<Result<proto::WatchR
     let mut last = None;
     loop {
         seen.mark_unchanged();
-        let (now, state) = run.look(|log| (convert::run(&id, log), log.state())).await;
+        let stands = run.look(|log| log.exists().then(|| (convert::run(&id, log), log.state()))).await;
+        let Some((now, state)) = stands else {
+            let gone = Refusal::NotFound(format!("runs/{id}"));
+            let _ = changes.send(Err(gone.into())).await;
+            return;
+        };
         if last.as_ref() != Some(&now) {
             last = Some(now.clone());
             if changes.send(Ok(proto::WatchRunResponse { run: Some(now) })).await.is_err() {

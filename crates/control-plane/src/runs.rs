@@ -104,13 +104,6 @@ impl Runs {
         run
     }
 
-    /// Forgets a run that was deleted.
-    pub fn forget(&self, id: &RunId) {
-        let mut known = self.shared.lock();
-        known.followed.remove(id);
-        known.over.remove(id);
-    }
-
     /// Finds the runs that nobody told us of, for ever.
     pub async fn discover(self, config: RunsConfig) {
         let mut tick = interval(config.discover_interval);

@@ -169,3 +169,50 @@ async fn runs_are_listed_in_pages_and_ended_by_hand() {
     let delete = proto::DeleteRunRequest { name: "runs/r0".into(), force: true };
     client.runs.delete_run(delete).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_deleted_is_gone_for_all_replicas() {
+    let redis = Redis::start().await;
+    let (here, there) = (Control::start(&redis.url()).await, Control::start(&redis.url()).await);
+    let (mut client, mut other) = (Client::of(&here).await, Client::of(&there).await);
+    client.create("r", &["v"]).await;
+    // The other follows it: somebody watches it there.
+    let watch = proto::WatchRunRequest { name: "runs/r".into() };
+    let mut watched = other.runs.watch_run(watch).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    let delete = proto::DeleteRunRequest { name: "runs/r".into(), force: true };
+    client.runs.delete_run(delete).await.unwrap();
+    let get = proto::GetRunRequest { name: "runs/r".into() };
+    assert_eq!(other.runs.get_run(get).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(watched.message().await.unwrap_err().code(), Code::NotFound);
+    // Its name is free again, and nothing of it is left.
+    let created = other.runs.create_run(proto::CreateRunRequest {
+        run_id: "r".into(),
+        variation_ids: vec!["w".into()],
+        ..Default::default()
+    });
+    let created = created.await.unwrap().into_inner().run.unwrap();
+    let ids: Vec<_> = created.variations.iter().map(|variation| variation.variation_id.as_str()).collect();
+    assert_eq!(ids, ["w"]);
+    let again = eventually("the first sees the new one", PATIENCE, async || {
+        let run = client.clone().run("runs/r").await;
+        (run.variations.len() == 1).then_some(run)
+    });
+    assert_eq!(again.await, created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_begun_anew_is_not_taken_for_the_old_one() {
+    let redis = Redis::start().await;
+    let (here, there) = (Control::start(&redis.url()).await, Control::start(&redis.url()).await);
+    let (mut client, mut other) = (Client::of(&here).await, Client::of(&there).await);
+    client.create("r", &["v"]).await;
+    let watch = proto::WatchRunRequest { name: "runs/r".into() };
+    let mut watched = other.runs.watch_run(watch).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    // All that the other could notice is that it is another one: it has as many messages as the old.
+    let delete = proto::DeleteRunRequest { name: "runs/r".into(), force: true };
+    client.runs.delete_run(delete).await.unwrap();
+    let created = client.create("r", &["w"]).await;
+    assert_eq!(other.run("runs/r").await, created);
+}

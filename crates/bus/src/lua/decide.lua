@@ -19,6 +19,9 @@
 -- Invariant: the lane's messages are numbered without a hole, and nothing was said on the lanes that a
 -- decision names between what its writer read and the decision. Who repeats a decision because the
 -- answer was lost gets MOVED, reads on, and finds it.
+--
+-- Epoch: nobody holds the lane, so its epoch is the time at which it was begun. By it those who read the
+-- run can tell one that was deleted and begun anew, whose lanes may stand where the old ones stood.
 local stream, lanes = KEYS[1], KEYS[2]
 
 local function known(lane)
@@ -33,6 +36,11 @@ local function number(n) return string.format('%.0f', n) end
 
 local last, epoch = known(ARGV[1])
 if tonumber(ARGV[2]) ~= last + 1 then return {'MOVED', ARGV[1], number(last)} end
+if last == 0 then
+  -- See "Epoch" above. Exact: microseconds stay below 2^53.
+  local now = redis.call('TIME')
+  epoch = tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
 for i = 8, #ARGV, 2 do
   local at = known(ARGV[i])
   if at ~= tonumber(ARGV[i + 1]) then return {'MOVED', ARGV[i], number(at)} end
