@@ -5,6 +5,7 @@
 //! answer for, and look after, every run, and nothing is lost with one.
 
 pub mod callers;
+mod calls;
 pub mod check;
 pub mod commands;
 pub mod config;
@@ -64,6 +65,7 @@ pub async fn run(
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch(context.bus, health, reporter, shutdown.clone())));
     let _discovery = AbortOnDropHandle::new(tokio::spawn(runs.clone().discover(config.runs)));
     let services = serve::Services {
+        calls: calls::Calls::new(metrics.calls.clone()),
         commands: commands::Commands::new(runs.clone(), callers.clone(), metrics),
         runs: run_service::RunCalls::new(runs, callers),
         health: health_service,

@@ -19,6 +19,9 @@ pub const LOST: &str = "runcast.control.lost";
 pub const RETRIES: &str = "runcast.control.decision.retries";
 /// Calls that were refused because their caller makes too many.
 pub const LIMITED: &str = "runcast.control.limited";
+/// Seconds that calls take, streams from the first to the last message, by method and status: a semantic
+/// convention of OpenTelemetry, its boundaries too.
+pub const CALLS: &str = "rpc.server.call.duration";
 
 /// The control-plane's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +35,7 @@ pub struct Metrics {
     pub lost: Counter<u64>,
     pub retries: Counter<u64>,
     pub limited: Counter<u64>,
+    pub calls: Histogram<f64>,
 }
 
 impl Metrics {
@@ -61,6 +65,14 @@ impl Metrics {
             lost: counter(LOST, "{variation}", "Variations that this replica declared lost"),
             retries: counter(RETRIES, "{decision}", "Decisions that were made anew"),
             limited: counter(LIMITED, "{call}", "Calls of callers that make too many"),
+            calls: meter
+                .f64_histogram(CALLS)
+                .with_unit("s")
+                .with_description("Duration of calls")
+                .with_boundaries(vec![
+                    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+                ])
+                .build(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::calls::Calls;
 use crate::commands::Commands;
 use crate::config::{Config, TlsConfig};
 use crate::run_service::RunCalls;
@@ -31,6 +32,7 @@ const EXPOSED: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-
 
 /// What is served.
 pub(crate) struct Services<H: Health> {
+    pub(crate) calls: Calls,
     pub(crate) commands: Commands,
     pub(crate) runs: RunCalls,
     pub(crate) health: HealthServer<H>,
@@ -66,6 +68,7 @@ pub(crate) async fn serve<H: Health>(
     let router = server
         .layer(cors(&config.cors.origins)?)
         .layer(GrpcWebLayer::new())
+        .layer(services.calls)
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
         .add_service(services.health)
