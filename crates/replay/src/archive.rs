@@ -64,6 +64,17 @@ impl ArchivedRun {
         Ok(Vec::new())
     }
 
+    /// Length of the archived text of an output lane, in bytes.
+    pub fn text_len(&self, _lane: &Lane) -> u64 {
+        0
+    }
+
+    /// Where to begin reading a lane for the byte `at` of its text: the sequence after which, and how many
+    /// bytes of text come before that.
+    pub fn text_at(&self, _lane: &Lane, _at: u64) -> (Sequence, u64) {
+        (Sequence::NONE, 0)
+    }
+
     /// The same backwards: messages of a lane up to and with `upto`, in order, the last ones of these.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use runcast_runtime::http::{Body, problem};
 use crate::config::HistoryConfig;
 use crate::context::Context;
 use crate::error::Error;
+use crate::history;
 
 /// What answers requests.
 #[derive(Debug, Clone)]
@@ -31,13 +32,16 @@ impl Routes {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
-        let path = request.uri().path().to_owned();
+        let (path, query, headers) =
+            (request.uri().path(), request.uri().query().unwrap_or_default(), request.headers());
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         // Each part of the service answers below its own name.
         match (request.method(), segments.as_slice()) {
             (&Method::GET | &Method::HEAD, ["v1", "runs", run, "messages"]) => {
-                let run = run_id(run)?;
-                Err(Error::UnknownRun(run))
+                history::messages(&self.context, &self.history, &run_id(run)?, query, headers).await
+            }
+            (&Method::GET, ["v1", "runs", run, "replay"]) => {
+                history::replay(&self.context, &run_id(run)?, query, headers).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }

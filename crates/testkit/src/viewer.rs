@@ -46,7 +46,15 @@ impl Drop for Connection {
 impl Viewer {
     /// A viewer that is not connected yet; `query` without the question mark.
     pub fn new(port: u16, run: &str, query: &str) -> Self {
-        let path = format!("/v1/runs/{run}/events?{query}");
+        Self::at(port, format!("/v1/runs/{run}/events?{query}"))
+    }
+
+    /// A viewer of a replay; `query` without the question mark.
+    pub fn of_replay(port: u16, run: &str, query: &str) -> Self {
+        Self::at(port, format!("/v1/runs/{run}/replay?{query}"))
+    }
+
+    fn at(port: u16, path: String) -> Self {
         Self { port, path, last_event_id: String::new(), connection: None, history: History::default() }
     }
 
