@@ -4,7 +4,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{Body, problem};
+use runcast_runtime::http::{Body, empty, problem};
 
 use crate::config::HistoryConfig;
 use crate::context::Context;
@@ -42,6 +42,11 @@ impl Routes {
             }
             (&Method::GET, ["v1", "runs", run, "replay"]) => {
                 history::replay(&self.context, &run_id(run)?, query, headers).await
+            }
+            (&Method::OPTIONS, _) => {
+                let mut response = Response::new(empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                Ok(response)
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }
