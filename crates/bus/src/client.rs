@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::redacted;
+use crate::past::{self, AskedPast};
 use crate::sentinel;
 use crate::{BusError, RedisConfig};
 
@@ -27,6 +28,8 @@ const LOST: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug)]
 pub struct Bus {
     shared: Arc<Shared>,
+    /// How long an answer from the past is waited for.
+    pub(crate) past_wait: Duration,
     // Owned so that nothing outlives the last clone.
     _tasks: Arc<Vec<AbortOnDropHandle<()>>>,
 }
@@ -39,6 +42,7 @@ struct Shared {
     read: Script,
     decide: Script,
     topology: ServerConfig,
+    asked_past: AskedPast,
 }
 
 /// The connections that commands are spread over.
@@ -64,6 +68,7 @@ impl Bus {
             append: Script::from_lua(include_str!("lua/append.lua")),
             read: Script::from_lua(include_str!("lua/read.lua")),
             decide: Script::from_lua(include_str!("lua/decide.lua")),
+            asked_past: AskedPast::default(),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -76,7 +81,7 @@ impl Bus {
             tasks = sentinel::watch(&config.builder()?, reconnect)?;
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keep_finding(Arc::downgrade(&shared)))));
         }
-        Ok(Self { shared, _tasks: Arc::new(tasks) })
+        Ok(Self { shared, past_wait: past::WAIT, _tasks: Arc::new(tasks) })
     }
 
     /// Asks Redis for a sign of life.
@@ -111,6 +116,10 @@ impl Bus {
 
     pub(crate) fn config(&self) -> &RedisConfig {
         &self.shared.config
+    }
+
+    pub(crate) fn asked_past(&self) -> &AskedPast {
+        &self.shared.asked_past
     }
 
     /// One of the connections. Before a cluster's first connection commands would fail at once,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::{ClientLike, KeysInterface, StreamsInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::interfaces::{KeysInterface, StreamsInterface};
+use fred::types::Value;
 use runcast_protocol::{Channel, Lane, RunId, VariationId, Writer, keys};
 
 use crate::{Bus, BusError, EntryId, Limits};
@@ -29,10 +29,7 @@ impl Bus {
             .xadd(&feed, false, limit, "*", vec![("m", Value::from(event.clone()))])
             .await?;
         self.client().await.expire::<(), _>(&feed, seconds(limits.ttl), None).await?;
-        let name = if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
-        let command = CustomCommand::new_static(name, ClusterHash::from(feed.as_str()), false);
-        let _: Value =
-            self.client().await.custom(command, vec![Value::from(feed.as_str()), event.into()]).await?;
+        self.publish_to(&feed, event).await?;
         id.parse()
     }
 

@@ -1,6 +1,6 @@
 //! Names in Redis. The braces are Redis Cluster's hash tag: all of a run's keys live in one slot.
 
-use crate::{Channel, Lane, RunId, VariationId};
+use crate::{Channel, Lane, RunId, Sequence, VariationId};
 
 /// Prefix and suffix around a run id in `run:{<run id>}:lanes`, for finding runs with `SCAN`.
 const LANES: (&str, &str) = ("run:{", "}:lanes");
@@ -42,6 +42,27 @@ pub fn lease(run: &RunId, variation: &VariationId) -> String {
 /// The run's read model.
 pub fn summary(run: &RunId) -> String {
     format!("run:{{{run}}}:summary")
+}
+
+/// Pub/sub channel on which a run's past is asked for, see [`crate::PastRequest`].
+pub const PAST_REQUESTS: &str = "replay:requests";
+
+/// Key that lives as long as somebody hears what is said on [`PAST_REQUESTS`].
+pub const REPLAY_ALIVE: &str = "replay:alive";
+
+/// Answer to what is archived of a run: the JSON of a [`crate::PastRun`], or empty if nothing is.
+pub fn past(run: &RunId) -> String {
+    format!("run:{{{run}}}:past")
+}
+
+/// Answer with the archived messages of a lane that follow `after`: a batch, or empty if there are none.
+pub fn past_page(run: &RunId, lane: &Lane, after: Sequence) -> String {
+    format!("run:{{{run}}}:past:{lane}:{after}")
+}
+
+/// Key that says for a moment that somebody is at work on the answer `key`.
+pub fn taken(key: &str) -> String {
+    format!("{key}:taken")
 }
 
 /// How many streams and channels the lifecycle events of all runs are spread over.
