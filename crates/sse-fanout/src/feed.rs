@@ -125,6 +125,10 @@ impl Feed {
     }
 
     async fn open(&mut self, OpenView { selection, reply }: OpenView) {
+        if self.archived.known().is_some() {
+            // It may have begun anew, and then a newcomer is not to begin with what was.
+            self.check().await;
+        }
         let known = self.views.iter().find(|view| *view.selection() == selection);
         let view = match known {
             Some(view) => view.clone(),
@@ -240,7 +244,13 @@ impl Feed {
         };
         match self.tracker.offer(&batch) {
             Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
-            Some(Placement::Duplicate) => self.context.metrics.duplicates.add(1, &[]),
+            Some(Placement::Duplicate) => {
+                self.context.metrics.duplicates.add(1, &[]);
+                if self.archived.known().is_some() {
+                    // Perhaps of another run of that name.
+                    self.check().await;
+                }
+            }
             Some(Placement::Ahead) => {}
             // A lane that begins: if Redis cannot be asked now, the next check finds it.
             None => self.check().await,

@@ -217,6 +217,8 @@ async fn what_redis_has_lost_of_a_run_at_work_comes_from_the_archive() {
     redis.command(&["DEL", "run:{r}:output:var-1"]).await.unwrap();
     pen.say("kept ").await;
     pen.state(State::Succeeded).await;
+    // A replica that has it no longer in a ring.
+    let fanout = Fanout::start(&redis.url()).await;
     let mut viewer = fanout.viewer("r", "");
     viewer.watch_to_end(SOON).await.unwrap();
     assert_eq!(viewer.history.text("var-1"), text + "kept ");
