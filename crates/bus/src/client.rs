@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::redacted;
-use crate::past::{self, AskedPast};
+use crate::past::AskedPast;
 use crate::sentinel;
 use crate::{BusError, RedisConfig};
 
@@ -28,8 +28,8 @@ const LOST: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug)]
 pub struct Bus {
     shared: Arc<Shared>,
-    /// How long an answer from the past is waited for.
-    pub(crate) past_wait: Duration,
+    /// How long an answer from the past is waited for, if any is asked for.
+    pub(crate) past_wait: Option<Duration>,
     // Owned so that nothing outlives the last clone.
     _tasks: Arc<Vec<AbortOnDropHandle<()>>>,
 }
@@ -81,7 +81,7 @@ impl Bus {
             tasks = sentinel::watch(&config.builder()?, reconnect)?;
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keep_finding(Arc::downgrade(&shared)))));
         }
-        Ok(Self { shared, past_wait: past::WAIT, _tasks: Arc::new(tasks) })
+        Ok(Self { shared, past_wait: None, _tasks: Arc::new(tasks) })
     }
 
     /// Asks Redis for a sign of life.

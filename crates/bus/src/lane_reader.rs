@@ -85,12 +85,15 @@ impl LaneReader {
     }
 
     /// Reads the next page, not beyond `upto`, which is known to exist or to have existed. What Redis
-    /// has lost is asked for in the past first, and told as a gap only if it is not there either. That may
-    /// take seconds; a call that is given up is taken up by the next one.
+    /// has lost is told as a gap; if `bus` asks the past, only if that lacks it too. That may take seconds; a
+    /// call that is given up is taken up by the next one.
     ///
     /// # Errors
     /// [`BusError`] if Redis cannot be asked; nothing has changed then.
     pub async fn page(&mut self, bus: &Bus, run: &RunId, upto: Sequence) -> Result<Found, BusError> {
+        if bus.past_wait.is_none() {
+            return self.page_of_redis(bus, run, upto).await;
+        }
         if self.missing.is_none() {
             let (after, entries) = self.wants();
             let page = bus.read(run, &self.lane, after, entries).await?;

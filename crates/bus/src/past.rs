@@ -19,8 +19,6 @@ use tokio::time::Instant;
 
 use crate::{Bus, BusError, Inbox, Incoming, Subscriber};
 
-/// How long an answer is waited for, unless [`Bus::waiting_for_past`] says otherwise.
-pub(crate) const WAIT: Duration = Duration::from_secs(5);
 /// A request that is not answered is sent again: who heard it may be gone, or nobody did.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How soon an answer is looked for, first and at most; it doubles in between.
@@ -89,10 +87,11 @@ fn share<T: Send + Sync + 'static>(
 }
 
 impl Bus {
-    /// The same, waiting for so long for each answer from the past.
+    /// The same, which asks for what Redis no longer has, and waits for so long for each answer. Without
+    /// this there is no past: who keeps the archive does not ask itself.
     #[must_use]
-    pub fn waiting_for_past(mut self, wait: Duration) -> Self {
-        self.past_wait = wait;
+    pub fn asking_past(mut self, wait: Duration) -> Self {
+        self.past_wait = Some(wait);
         self
     }
 
@@ -120,6 +119,18 @@ impl Bus {
 
     /// The answer to a request; none if it is that there is nothing, or nobody gives one.
     async fn ask(&self, request: &PastRequest) -> Result<Option<Bytes>, BusError> {
+        let Some(wait) = self.past_wait else { return Ok(None) };
+        match self.ask_for(request, wait).await {
+            // Waiting would not help: permissions that date from before there was a past, for one.
+            Err(error) if !error.is_transient() => {
+                tracing::warn!(key = request.key(), %error, "the past cannot be asked for");
+                Ok(None)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_for(&self, request: &PastRequest, wait: Duration) -> Result<Option<Bytes>, BusError> {
         let key = request.key();
         let begun = Instant::now();
         let (mut ask_at, mut pause) = (begun, LOOK.0);
@@ -128,8 +139,8 @@ impl Bus {
             if let Some(answer) = answer {
                 return Ok(Some(answer).filter(|answer| !answer.is_empty()));
             }
-            if begun.elapsed() >= self.past_wait {
-                tracing::warn!(key, waited = ?self.past_wait, "nobody restored what was asked for");
+            if begun.elapsed() >= wait {
+                tracing::warn!(key, waited = ?wait, "nobody restored what was asked for");
                 return Ok(None);
             }
             if Instant::now() >= ask_at {

@@ -56,7 +56,7 @@ pub async fn run(
     health: Health,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let bus = Bus::connect(&config.redis)?.waiting_for_past(config.past.wait);
+    let bus = Bus::connect(&config.redis)?.asking_past(config.past.wait);
     let subscriber = Subscriber::connect(&bus)?;
     let metrics = Metrics::new();
     let cors = Cors::parse(&config.cors.origins)

@@ -52,9 +52,11 @@ impl Archive {
         }
         let Some((lane, after)) = &request.page else {
             let mut state = RunState::default();
-            self.lanes.iter().filter(|(lane, _)| lane.channel == Channel::Status).for_each(|(lane, entries)| {
-                state.apply(lane, entries);
-            });
+            self.lanes.iter().filter(|(lane, _)| lane.channel == Channel::Status).for_each(
+                |(lane, entries)| {
+                    state.apply(lane, entries);
+                },
+            );
             let (variations, expected) = (state.variations().clone(), state.expected());
             return PastRun { cursor: self.cursor(), variations, expected }.to_json().into();
         };
