@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ type Asked<T> = Mutex<HashMap<String, WeakShared<BoxFuture<'static, Answer<T>>>>
 pub(crate) struct AskedPast {
     runs: Asked<PastRun>,
     pages: Asked<Batch>,
+    /// Whether it was said already that the past cannot be asked for.
+    refused: AtomicBool,
 }
 
 impl fmt::Debug for AskedPast {
@@ -123,7 +126,9 @@ impl Bus {
         match self.ask_for(request, wait).await {
             // Waiting would not help: permissions that date from before there was a past, for one.
             Err(error) if !error.is_transient() => {
-                tracing::warn!(key = request.key(), %error, "the past cannot be asked for");
+                if !self.asked_past().refused.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(key = request.key(), %error, "the past cannot be asked for");
+                }
                 Ok(None)
             }
             answer => answer,

@@ -61,6 +61,11 @@ impl RunState {
         &self.variations
     }
 
+    /// The last status message of a lane that was applied.
+    pub fn position(&self, lane: &Lane) -> Sequence {
+        self.applied.get(lane).copied().unwrap_or_default()
+    }
+
     /// How many variations the run says it has, at least; 0 if it has not said.
     pub fn expected(&self) -> usize {
         self.expected

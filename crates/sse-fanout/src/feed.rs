@@ -192,6 +192,7 @@ impl Feed {
             let before =
                 self.archived.known().map_or_else(RunState::default, |past| RunState::recalled(&past));
             self.state = read_state(&self.context.bus, &self.run, before).await?;
+            self.look_for_lost_states(&lanes);
             self.may_be_over = true;
         }
         for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
@@ -263,7 +264,7 @@ impl Feed {
             Ok(lanes) if lanes.is_empty() && self.tracker.is_empty() && !self.views.is_empty() => {
                 self.archived.ask(&self.context.bus, &self.run);
             }
-            Ok(_) => {}
+            Ok(lanes) => self.look_for_lost_states(&lanes),
             Err(error) => tracing::debug!(run = %self.run, %error, "could not check the lanes"),
         }
         self.may_be_over = true;

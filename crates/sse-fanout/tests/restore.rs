@@ -229,6 +229,19 @@ async fn what_redis_has_lost_of_a_run_at_work_comes_from_the_archive() {
 }
 
 #[tokio::test]
+async fn a_run_whose_states_redis_has_lost_ends_all_the_same() {
+    let redis = Redis::start().await;
+    let archive = ended_run(&redis, "r", 10, 70).await;
+    redis.command(&["DEL", "run:{r}:status"]).await.unwrap();
+    let _keeper = Keeper::start(&redis, Some(archive.clone())).await;
+    let fanout = Fanout::start(&redis.url()).await;
+    let mut viewer = fanout.viewer("r", "");
+    assert_eq!(lines(&mut viewer).await, lines_after(&archive, &Cursor::default()));
+    assert_eq!(viewer.history.end.as_ref().unwrap().state, State::Succeeded);
+    assert_eq!(viewer.connect().await.unwrap(), 204);
+}
+
+#[tokio::test]
 async fn many_viewers_of_the_same_page_cause_one_restore() {
     let redis = Redis::start().await;
     let archive = ended_run(&redis, "gone", 150, 50).await;

@@ -1,10 +1,13 @@
 //! A feed of a run that Redis knows nothing of: perhaps the archive does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use runcast_protocol::{PastRun, RunState};
+use runcast_bus::LaneState;
+use runcast_protocol::{Channel, Lane, PastRun, RunState, Sequence};
 
 use super::Feed;
+use crate::run_info::read_state;
 use crate::tracker::Tracker;
 
 impl Feed {
@@ -31,16 +34,33 @@ impl Feed {
         }
     }
 
-    /// Takes in an answer that came after views were opened without it. Their viewers come back and
-    /// find the run as it is.
+    /// Takes in an answer that came after views were opened without it. If it tells what Redis knows
+    /// nothing of, their viewers come back and find the run as it is.
     pub(super) async fn look_again(&mut self, past: Option<Arc<PastRun>>) {
-        if let Some(past) = past
-            && self.tracker.is_empty()
-            && self.is_unknown_to_redis().await
-        {
+        let Some(past) = past else { return };
+        if !self.tracker.is_empty() {
+            match read_state(&self.context.bus, &self.run, RunState::recalled(&past)).await {
+                Ok(state) => self.state = state,
+                Err(error) => tracing::debug!(run = %self.run, %error, "could not read the states"),
+            }
+            self.may_be_over = true;
+        } else if self.is_unknown_to_redis().await {
             self.let_views_go();
             self.adopt(past).await;
         }
+    }
+
+    /// Asks the archive for what variations said of their states, if Redis has lost that.
+    pub(super) fn look_for_lost_states(&mut self, lanes: &BTreeMap<Lane, LaneState>) {
+        let mut status = lanes.iter().filter(|(lane, _)| lane.channel == Channel::Status);
+        if status.any(|(lane, at)| self.state.position(lane) < at.last.min(self.passed_on(lane))) {
+            self.archived.ask(&self.context.bus, &self.run);
+        }
+    }
+
+    /// How far a lane was passed on. What comes after that is applied when it is.
+    fn passed_on(&self, lane: &Lane) -> Sequence {
+        self.tracker.get(lane).map_or(Sequence::MAX, |track| track.position)
     }
 
     /// Forgets the run that the archive has: another one of that name has begun.
