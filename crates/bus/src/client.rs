@@ -38,6 +38,8 @@ struct Shared {
     append: Script,
     read: Script,
     decide: Script,
+    snapshot: Script,
+    summary: Script,
     topology: ServerConfig,
 }
 
@@ -64,6 +66,8 @@ impl Bus {
             append: Script::from_lua(include_str!("lua/append.lua")),
             read: Script::from_lua(include_str!("lua/read.lua")),
             decide: Script::from_lua(include_str!("lua/decide.lua")),
+            snapshot: Script::from_lua(include_str!("lua/snapshot.lua")),
+            summary: Script::from_lua(include_str!("lua/summary.lua")),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -145,6 +149,22 @@ impl Bus {
 
     pub(crate) async fn decide_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
         self.eval(&self.shared.decide, keys, args).await
+    }
+
+    pub(crate) async fn snapshot_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.snapshot, keys, args).await
+    }
+
+    pub(crate) async fn summary_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.summary, keys, args).await
     }
 
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all

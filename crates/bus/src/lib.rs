@@ -18,7 +18,9 @@ mod read;
 mod registry;
 mod sentinel;
 mod server;
+mod snapshots;
 mod subscriber;
+mod summaries;
 
 pub use append::{Append, Appended, Limits};
 pub use client::Bus;
@@ -30,4 +32,6 @@ pub use fence::{Durability, Fenced};
 pub use lane_reader::{Found, Item, LaneReader, PAUSE, Scan};
 pub use lanes::LaneState;
 pub use read::{EntryId, Page};
+pub use snapshots::{SnapshotAppended, SnapshotEntry};
 pub use subscriber::{Inbox, Incoming, Subscriber};
+pub use summaries::SummaryStored;

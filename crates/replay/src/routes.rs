@@ -9,6 +9,7 @@ use runcast_runtime::http::{Body, problem};
 use crate::config::HistoryConfig;
 use crate::context::Context;
 use crate::error::Error;
+use crate::readmodel;
 
 /// What answers requests.
 #[derive(Debug, Clone)]
@@ -32,12 +33,26 @@ impl Routes {
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let path = request.uri().path().to_owned();
+        let (query, headers) = (request.uri().query().unwrap_or(""), request.headers());
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         // Each part of the service answers below its own name.
         match (request.method(), segments.as_slice()) {
             (&Method::GET | &Method::HEAD, ["v1", "runs", run, "messages"]) => {
                 let run = run_id(run)?;
                 Err(Error::UnknownRun(run))
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs"]) => readmodel::list(&self.context, query),
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run]) => {
+                readmodel::show(&self.context, &run_id(run)?, query, headers).await
+            }
+            (&Method::POST, ["v1", "runs", run, "rebuild"]) => {
+                readmodel::rebuild(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run, "dead"]) => {
+                readmodel::dead_letters(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::POST, ["v1", "runs", run, "dead", id, "requeue"]) => {
+                readmodel::requeue(&self.context, &run_id(run)?, id, query).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }
