@@ -164,10 +164,15 @@ impl Gathering {
     /// Takes the next stored snapshot, if that is what comes next.
     fn take_stored(&mut self) -> bool {
         let next = self.reader.position().next();
-        while self.stored.front().is_some_and(|entry| entry.first < next) {
-            self.stored.pop_front();
+        if self.stored.front().is_some_and(|entry| entry.first < next) {
+            // They lie one over another, as they never should: the lane has it all.
+            self.stored.clear();
+            self.more_stored = false;
         }
-        let Some(entry) = self.stored.pop_front_if(|entry| entry.first == next) else { return false };
+        if self.stored.front().is_none_or(|entry| entry.first != next) {
+            return false;
+        }
+        let Some(entry) = self.stored.pop_front() else { return false };
         let (first, _) = self.span.unwrap_or((entry.first, entry.last));
         self.span = Some((first, entry.last));
         self.text.push_str(&entry.text);

@@ -106,7 +106,9 @@ impl ListRequest {
             .into_iter()
             .filter(|run| self.chooses(run))
             .map(|run| (Place { key: self.sort.key(&run), run: run.run_id.clone() }, run))
-            .filter(|(place, _)| self.after.as_ref().is_none_or(|after| self.sort.order(place, after).is_gt()))
+            .filter(|(place, _)| {
+                self.after.as_ref().is_none_or(|after| self.sort.order(place, after).is_gt())
+            })
             .collect();
         found.sort_unstable_by(|(one, _), (two, _)| self.sort.order(one, two));
         let more = found.len() > self.limit;
@@ -249,7 +251,8 @@ mod tests {
     }
 
     fn runs() -> Vec<Arc<RunSummary>> {
-        let mut runs: Vec<_> = (0..20).map(|n| run(&format!("run-{n:02}"), Some(n / 5 * 1_000_000))).collect();
+        let mut runs: Vec<_> =
+            (0..20).map(|n| run(&format!("run-{n:02}"), Some(n / 5 * 1_000_000))).collect();
         runs.extend([run("never-1", None), run("never-2", None)]);
         runs
     }
@@ -279,7 +282,10 @@ mod tests {
             }
         }
         let newest = names("limit=1000");
-        assert_eq!((newest[0].as_str(), newest[4].as_str(), newest[21].as_str()), ("run-15", "run-19", "never-2"));
+        assert_eq!(
+            (newest[0].as_str(), newest[4].as_str(), newest[21].as_str()),
+            ("run-15", "run-19", "never-2")
+        );
         assert_eq!(names("sort=started&limit=9")[..2], ["run-00", "run-01"]);
         assert_eq!(names("sort=-run_id")[0], "run-19");
     }

@@ -127,7 +127,8 @@ impl Projector {
     }
 
     fn obey(&mut self, run: RunId, order: Order) {
-        let known = self.runs.get_mut(&run).and_then(|scheduled| Some((scheduled.work.take()?, scheduled.at)));
+        let known =
+            self.runs.get_mut(&run).and_then(|scheduled| Some((scheduled.work.take()?, scheduled.at)));
         match known {
             Some((mut work, at)) => {
                 self.schedule.remove(&(at, run));

@@ -13,8 +13,8 @@ use super::work::kept;
 use crate::context::Context;
 use crate::error::Error;
 
-/// Pages between two looks at whether the service is about to stop.
-const PAGES: usize = 64;
+/// Messages after which others have a turn.
+const TURN: usize = 10_000;
 
 /// What became of it.
 pub(super) struct Rebuilt {
@@ -43,7 +43,7 @@ pub(super) async fn fold_anew(context: &Context, run: &RunId) -> Result<Rebuilt,
     let upto = furthest([&live, &reached, kept.cursor()]);
     let fold = async |mut summary: Summary| {
         let mut source = Source::new(context.bus.clone(), run.clone(), archived.clone());
-        while source.advance(&mut summary, &upto, PAGES).await? {
+        while source.advance(&mut summary, &upto, TURN).await? {
             tokio::task::yield_now().await;
         }
         Ok::<_, Error>(summary)

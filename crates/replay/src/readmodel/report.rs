@@ -276,4 +276,3 @@ fn seconds(from: Option<i64>, to: Option<i64>) -> Option<f64> {
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
-

@@ -26,17 +26,18 @@ struct Standing {
 }
 
 impl Snapshots {
-    /// Writes what is due of a lane, up to where it is folded into `summary`.
+    /// Writes what is due of a lane, up to where it is folded into `summary`; a bounded part of it if that
+    /// is much. Returns whether there may be more at once.
     pub(super) async fn advance(
         &mut self,
         bus: &Bus,
         run: &RunId,
         lane: &Lane,
         summary: &Summary,
-    ) -> Result<(), BusError> {
+    ) -> Result<bool, BusError> {
         let total = summary.bytes(lane);
         if total < ENTRY_BYTES {
-            return Ok(());
+            return Ok(false);
         }
         let upto = summary.cursor().position(lane);
         let standing = match self.0.get(lane) {
@@ -45,25 +46,31 @@ impl Snapshots {
         };
         self.0.insert(lane.clone(), standing);
         if total.saturating_sub(standing.bytes) < ENTRY_BYTES {
-            return Ok(());
+            return Ok(false);
         }
         let mut writer = Writer { bus, run, lane, standing, span: None, text: String::new() };
         let mut reader = LaneReader::new(lane.clone(), standing.last, Scan::default());
+        let mut more = true;
         for _ in 0..PAGES {
             if reader.position() >= upto {
                 // Now it is known how much was said.
                 writer.standing.bytes = total.saturating_sub(writer.text.len() as u64);
+                more = false;
                 break;
             }
-            let Found::Items(items) = reader.page(bus, run, upto).await? else { break };
+            let Found::Items(items) = reader.page(bus, run, upto).await? else {
+                more = false;
+                break;
+            };
             if let Some(stands) = writer.take(items).await? {
                 // Another replica was first, or the run is not the one that it was.
                 writer.standing = guess(stands, upto, total);
+                more = stands > standing.last;
                 break;
             }
         }
         self.0.insert(lane.clone(), writer.standing);
-        Ok(())
+        Ok(more)
     }
 }
 

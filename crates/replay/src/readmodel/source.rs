@@ -9,6 +9,9 @@ use super::summary::Summary;
 use crate::archive::ArchivedRun;
 use crate::error::Error;
 
+/// What a page costs beside its messages, counted in messages: each is a question to Redis.
+const PAGE_COST: usize = 500;
+
 /// A run's lanes, in the archive and in Redis.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -24,13 +27,13 @@ impl Source {
         Self { bus, run, archived, scans: BTreeMap::new() }
     }
 
-    /// Folds in what comes next, not beyond `upto`, lane by lane in turn, at most about `pages` pages.
-    /// Returns whether there may be more to read now.
+    /// Folds in what comes next, not beyond `upto`, lane by lane in turn, until about `budget`
+    /// messages are read. Returns whether there may be more to read now.
     pub(super) async fn advance(
         &mut self,
         summary: &mut Summary,
         upto: &Cursor,
-        pages: usize,
+        budget: usize,
     ) -> Result<bool, Error> {
         let behind = upto.lanes().filter(|(lane, last)| summary.cursor().position(lane) < *last);
         let mut waiting: Vec<Option<LaneReader>> = Vec::new();
@@ -39,28 +42,28 @@ impl Source {
             let position = summary.cursor().position(&lane);
             waiting.push(Some(LaneReader::new(lane, position, scan)));
         }
-        let mut read = 0;
+        let mut spent = 0;
         while waiting.iter().any(Option::is_some) {
             for slot in &mut waiting {
                 let Some(mut reader) = slot.take() else { continue };
-                if read == pages {
+                if spent >= budget {
                     return Ok(true);
                 }
-                read += 1;
-                let more = self.page(&mut reader, summary, upto).await?;
+                let (more, messages) = self.page(&mut reader, summary, upto).await?;
+                spent += PAGE_COST + messages;
                 *slot = more.then_some(reader);
             }
         }
         Ok(false)
     }
 
-    /// Folds in a page of a lane; whether there is more.
+    /// Folds in a page of a lane; whether there is more, and how many messages it had.
     async fn page(
         &mut self,
         reader: &mut LaneReader,
         summary: &mut Summary,
         upto: &Cursor,
-    ) -> Result<bool, Error> {
+    ) -> Result<(bool, usize), Error> {
         let lane = reader.lane().clone();
         let (position, last) = (summary.cursor().position(&lane), upto.position(&lane));
         if let Some(archived) = &self.archived
@@ -71,10 +74,13 @@ impl Source {
             if !entries.is_empty() {
                 summary.apply(&lane, &entries);
                 *reader = LaneReader::new(lane.clone(), summary.cursor().position(&lane), reader.scan());
-                return Ok(reader.position() < last);
+                return Ok((reader.position() < last, entries.len()));
             }
         }
-        let Found::Items(items) = reader.page(&self.bus, &self.run, last).await? else { return Ok(false) };
+        let Found::Items(items) = reader.page(&self.bus, &self.run, last).await? else {
+            return Ok((false, 0));
+        };
+        let messages = items.len();
         for item in items {
             match item {
                 Item::Message(entry) => summary.apply(&lane, std::slice::from_ref(&entry)),
@@ -85,7 +91,7 @@ impl Source {
         if !lane.channel.has_one_writer() {
             self.scans.insert(lane, reader.scan());
         }
-        Ok(more)
+        Ok((more, messages))
     }
 }
 

@@ -160,8 +160,8 @@ mod tests {
                     "tokens": 2, "tokens_per_second": 1.0, "first_token_seconds": 2.0, "last_words": "Héllo\n"}},
                 "channels": {
                     "output": {"messages": 2, "bytes": 7},
-                    "logs": {"messages": 2, "bytes": 72},
-                    "status": {"messages": 2, "bytes": 88}},
+                    "logs": {"messages": 2, "bytes": 37 + 33},
+                    "status": {"messages": 2, "bytes": 34 + 52}},
                 "tokens": 2, "tokens_per_second": 1.0, "first_token_seconds": 2.0,
                 "errors": [
                     {"variation_id": "var-1", "time": "2026-01-10T10:30:03.500000Z", "text": "no disk"},
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn what_is_left_out_or_cannot_be_read_is_missing() {
         let (lane, first) = entry("output/var-1", 4, 1, r#""a""#, "{}");
-        let broken = Entry { sequence: Sequence::new(5).unwrap(), line: Bytes::from_static(b"{}"), ..first.clone() };
+        let broken =
+            Entry { sequence: Sequence::new(5).unwrap(), line: Bytes::from_static(b"{}"), ..first.clone() };
         let mut summary = Summary::default();
         summary.apply(&lane, &[first, broken]);
         summary.skip(&lane, Sequence::new(7).unwrap());
@@ -217,8 +218,14 @@ mod tests {
             for (lane, entry) in &story[..length] {
                 state.apply(lane, std::slice::from_ref(entry));
             }
-            let mine = folded(story[..length].iter().rev().filter(|(lane, _)| lane.writer.variation().is_none()).rev()
-                .chain(story[..length].iter().filter(|(lane, _)| lane.writer.variation().is_some())));
+            let mine = folded(
+                story[..length]
+                    .iter()
+                    .rev()
+                    .filter(|(lane, _)| lane.writer.variation().is_none())
+                    .rev()
+                    .chain(story[..length].iter().filter(|(lane, _)| lane.writer.variation().is_some())),
+            );
             let mine = RunSummary::of(&"r".parse().unwrap(), &mine, false);
             assert_eq!(mine.state, state.state(), "after {length}");
         }
@@ -241,7 +248,10 @@ mod tests {
             entry("output/var-1", 2, 1, r#""b""#, r#"{"tokens":"many"}"#),
             entry("output/var-1", 3, 2, r#""c""#, r#"{"tokens":7}"#),
         ];
-        assert_eq!((shown(&folded(&told))["tokens"].as_u64(), shown(&folded(&told))["tokens_per_second"].as_f64()), (Some(12), Some(6.0)));
+        assert_eq!(
+            (shown(&folded(&told))["tokens"].as_u64(), shown(&folded(&told))["tokens_per_second"].as_f64()),
+            (Some(12), Some(6.0))
+        );
         assert_eq!(shown(&folded(&told[1..2]))["tokens"], 1);
         assert_eq!(shown(&folded(&told[1..2]))["tokens_per_second"], serde_json::Value::Null);
     }
@@ -250,13 +260,17 @@ mod tests {
     fn last_words_and_errors_are_bounded() {
         let mut summary = Summary::default();
         for sequence in 1..=50 {
-            let (lane, said) = entry("output/var-1", sequence, 0, &format!("\"{}\"", "é🚀 ".repeat(30)), "{}");
+            let (lane, said) =
+                entry("output/var-1", sequence, 0, &format!("\"{}\"", "é🚀 ".repeat(30)), "{}");
             summary.apply(&lane, &[said]);
             let (lane, said) = entry("logs/var-1", sequence, 0, r#"{"level":60,"msg":"dead"}"#, "{}");
             summary.apply(&lane, &[said]);
         }
         let shown = shown(&summary);
         assert_eq!(shown["variations"]["var-1"]["last_words"].as_str().unwrap().chars().count(), 200);
-        assert_eq!((shown["errors"].as_array().unwrap().len(), shown["error_count"].as_u64()), (10, Some(50)));
+        assert_eq!(
+            (shown["errors"].as_array().unwrap().len(), shown["error_count"].as_u64()),
+            (10, Some(50))
+        );
     }
 }

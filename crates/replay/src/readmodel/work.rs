@@ -13,8 +13,8 @@ use super::summary::Summary;
 use crate::context::Context;
 use crate::error::Error;
 
-/// Pages that are read of one run before the others have their turn.
-const PAGES: usize = 16;
+/// Messages that are read of one run, about, before the others have their turn.
+const TURN: usize = 10_000;
 
 /// One run's read model in the making.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Work {
     epochs: BTreeMap<Lane, u64>,
     /// Whether what is held is not kept in Redis yet.
     unkept: bool,
+    /// Whether snapshots are due that there was no time for.
+    unwritten: bool,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,14 @@ pub(super) enum Turn {
 
 impl Work {
     pub(super) fn new(run: RunId) -> Self {
-        Self { run, held: None, seen: Cursor::default(), epochs: BTreeMap::new(), unkept: false }
+        Self {
+            run,
+            held: None,
+            seen: Cursor::default(),
+            epochs: BTreeMap::new(),
+            unkept: false,
+            unwritten: false,
+        }
     }
 
     pub(super) fn run(&self) -> &RunId {
@@ -66,7 +75,7 @@ impl Work {
     /// Lets go of what takes memory; it is read again when there is news.
     pub(super) fn rest(&mut self) {
         self.held = None;
-        self.unkept = false;
+        (self.unkept, self.unwritten) = (false, false);
     }
 
     /// Begins from what is kept.
@@ -91,6 +100,7 @@ impl Work {
         if let Some(known) = &known
             && self.seen.covers(&upto)
             && !self.unkept
+            && !self.unwritten
         {
             return Ok(Turn::Quiet { is_over: known.state.is_terminal() });
         }
@@ -99,7 +109,7 @@ impl Work {
             None => self.held.insert(Held::load(context, &self.run, &upto).await?),
         };
         let before = held.summary.total();
-        let more = held.source.advance(&mut held.summary, &upto, PAGES).await?;
+        let more = held.source.advance(&mut held.summary, &upto, TURN).await?;
         let moved = held.summary.total() > before;
         self.unkept |= moved;
         self.seen = held.summary.cursor().clone();
@@ -107,11 +117,15 @@ impl Work {
         let is_archived = context.catalog.is_archived(&self.run);
         let told = context.catalog.put(RunSummary::of(&self.run, &held.summary, is_archived));
         let more = self.keep(context).await? || more;
-        Ok(if moved || more { Turn::Moved { more } } else { Turn::Quiet { is_over: told.state.is_terminal() } })
+        Ok(if moved || more {
+            Turn::Moved { more }
+        } else {
+            Turn::Quiet { is_over: told.state.is_terminal() }
+        })
     }
 
-    /// Keeps what is held in Redis, and writes snapshots that are due. True if another replica was found
-    /// to be further: we go on from there.
+    /// Keeps what is held in Redis, and writes snapshots that are due. True if there is more to do: more
+    /// snapshots, or another replica was found to be further, and we go on from there.
     async fn keep(&mut self, context: &Context) -> Result<bool, Error> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let mut further = false;
@@ -133,10 +147,11 @@ impl Work {
                 SummaryStored::Ahead => return Ok(false),
             }
         }
+        self.unwritten = false;
         for lane in outputs(held.summary.cursor()) {
-            held.snapshots.advance(&context.bus, &self.run, &lane, &held.summary).await?;
+            self.unwritten |= held.snapshots.advance(&context.bus, &self.run, &lane, &held.summary).await?;
         }
-        Ok(further)
+        Ok(further || self.unwritten)
     }
 
     fn went_back(&self, lanes: &BTreeMap<Lane, LaneState>) -> bool {
