@@ -41,6 +41,8 @@ struct Shared {
     append: Script,
     read: Script,
     decide: Script,
+    snapshot: Script,
+    summary: Script,
     topology: ServerConfig,
     asked_past: AskedPast,
 }
@@ -69,6 +71,8 @@ impl Bus {
             read: Script::from_lua(include_str!("lua/read.lua")),
             decide: Script::from_lua(include_str!("lua/decide.lua")),
             asked_past: AskedPast::default(),
+            snapshot: Script::from_lua(include_str!("lua/snapshot.lua")),
+            summary: Script::from_lua(include_str!("lua/summary.lua")),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -154,6 +158,22 @@ impl Bus {
 
     pub(crate) async fn decide_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
         self.eval(&self.shared.decide, keys, args).await
+    }
+
+    pub(crate) async fn snapshot_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.snapshot, keys, args).await
+    }
+
+    pub(crate) async fn summary_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.summary, keys, args).await
     }
 
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all

@@ -19,7 +19,9 @@ mod read;
 mod registry;
 mod sentinel;
 mod server;
+mod snapshots;
 mod subscriber;
+mod summaries;
 
 pub use append::{Append, Appended, Limits};
 pub use client::Bus;
@@ -32,4 +34,6 @@ pub use lane_reader::{Found, Item, LaneReader, PAUSE, Scan};
 pub use lanes::LaneState;
 pub use past::{Asking, PastRequests};
 pub use read::{EntryId, Page};
+pub use snapshots::{SnapshotAppended, SnapshotEntry};
 pub use subscriber::{Inbox, Incoming, Subscriber};
+pub use summaries::SummaryStored;

@@ -69,7 +69,9 @@ impl Bus {
             lanes.keys().filter_map(|lane| lane.writer.variation()).cloned().collect();
         let streams = lanes.keys().cloned().chain(shared).map(|lane| keys::stream(run, &lane));
         let leases = variations.iter().map(|variation| keys::lease(run, variation));
-        let mut keys: Vec<String> = streams.chain(leases).collect();
+        let outputs = lanes.keys().filter(|lane| lane.channel == Channel::Output);
+        let snapshots = outputs.map(|lane| keys::snapshot(run, lane));
+        let mut keys: Vec<String> = streams.chain(leases).chain(snapshots).collect();
         keys.extend([keys::dead(run), keys::summary(run), keys::lanes(run)]);
         keys.sort_unstable();
         keys.dedup();

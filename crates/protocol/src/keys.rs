@@ -65,6 +65,12 @@ pub fn taken(key: &str) -> String {
     format!("{key}:taken")
 }
 
+/// Stream of the text that an output lane said so far, joined: entries of `first` and `z`, see
+/// [`crate::snapshot_text`]; an entry's ID is its last message's sequence.
+pub fn snapshot(run: &RunId, lane: &Lane) -> String {
+    format!("run:{{{run}}}:snapshot:{lane}")
+}
+
 /// How many streams and channels the lifecycle events of all runs are spread over.
 pub const FEEDS: u16 = 16;
 
@@ -94,6 +100,8 @@ mod tests {
         assert_eq!(name("logs/var-1"), "run:{run-abc}:logs:var-1");
         assert_eq!(name("status/var-1"), "run:{run-abc}:status");
         assert_eq!(name("status/@control"), "run:{run-abc}:status");
+        let lane = "output/var-1".parse().unwrap();
+        assert_eq!(snapshot(&run, &lane), "run:{run-abc}:snapshot:output/var-1");
         assert_eq!(lanes(&run), "run:{run-abc}:lanes");
         assert_eq!(run_of_lanes("run:{run-abc}:lanes"), Some(run));
         assert_eq!(run_of_lanes("run:{}:lanes"), None);

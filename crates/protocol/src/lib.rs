@@ -17,6 +17,7 @@ mod placement;
 mod run_state;
 mod selection;
 mod sequence;
+pub mod snapshot_text;
 pub mod sse;
 mod status;
 

@@ -10,6 +10,7 @@ use crate::config::HistoryConfig;
 use crate::context::Context;
 use crate::error::Error;
 use crate::history;
+use crate::readmodel;
 
 /// What answers requests.
 #[derive(Debug, Clone)]
@@ -47,6 +48,19 @@ impl Routes {
                 let mut response = Response::new(empty());
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 Ok(response)
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs"]) => readmodel::list(&self.context, query),
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run]) => {
+                readmodel::show(&self.context, &run_id(run)?, query, headers).await
+            }
+            (&Method::POST, ["v1", "runs", run, "rebuild"]) => {
+                readmodel::rebuild(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run, "dead"]) => {
+                readmodel::dead_letters(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::POST, ["v1", "runs", run, "dead", id, "requeue"]) => {
+                readmodel::requeue(&self.context, &run_id(run)?, id, query).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }
