@@ -196,12 +196,13 @@ impl Bus {
         Ok(self.client().await.set(request.key(), answer, ttl, None, false).await?)
     }
 
-    /// Takes an answer back before its time.
+    /// Takes an answer back before its time, so that it can be asked for anew.
     ///
     /// # Errors
     /// [`BusError`] if Redis cannot be asked; it goes by itself then.
     pub async fn withdraw_past(&self, request: &PastRequest) -> Result<(), BusError> {
-        Ok(self.client().await.unlink(request.key()).await?)
+        let key = request.key();
+        Ok(self.client().await.unlink(vec![keys::taken(&key), key]).await?)
     }
 
     /// Publishes, in Cluster mode to those who listen where the channel's slot is.

@@ -7,7 +7,7 @@ mod ledger;
 mod page;
 mod recent;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -140,34 +140,37 @@ impl Lender {
         let Some(archived) = self.recent.run(archive, &request.run, holds).await? else {
             return self.lend(request, Bytes::new(), PASSING).await;
         };
+        let mut wanted = request.clone();
         let mut after = after;
         for ahead in 0..=AHEAD {
-            let page = Page::read(&archived, lane, after).await?;
-            let next = PastRequest::page(request.run.clone(), lane.clone(), after);
-            after = page.last();
-            if page.is_empty() {
-                if ahead == 0 {
-                    self.lend(request, Bytes::new(), PASSING).await?;
+            if ahead > 0 {
+                wanted = PastRequest::page(request.run.clone(), lane.clone(), after);
+                // What was asked for is not taken back for what may be.
+                let is_wanted = archived.cursor().position(lane) > after
+                    && self.ledger().has_room(page::BYTES, Instant::now());
+                if !is_wanted || !self.context.bus.take_past(&wanted).await? {
+                    break;
                 }
-                return Ok(());
             }
+            let page = Page::read(&archived, lane, after).await?;
+            if page.is_empty() {
+                return self.lend(&wanted, Bytes::new(), PASSING).await;
+            }
+            after = page.last();
             self.context.metrics.restore_messages.add(page.messages(), &[]);
-            self.lend(&next, page.finish(), self.ttl).await?;
-            let following = PastRequest::page(request.run.clone(), lane.clone(), after);
-            if archived.cursor().position(lane) <= after || !self.context.bus.take_past(&following).await? {
-                return Ok(());
-            }
+            self.lend(&wanted, page.finish(), self.ttl).await?;
         }
         Ok(())
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes an answer; takes older ones back where there would be too many.
     async fn lend(&self, request: &PastRequest, answer: Bytes, ttl: Duration) -> Result<(), Error> {
         let now = Instant::now();
-        let too_many = {
-            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger.lend(request, answer.len(), now, now + ttl)
-        };
+        let too_many = self.ledger().lend(request, answer.len(), now, now + ttl);
         for old in too_many {
             self.context.bus.withdraw_past(&old).await?;
         }

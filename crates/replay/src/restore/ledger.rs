@@ -19,6 +19,21 @@ impl Ledger {
         Self { limit, bytes: 0, answers: VecDeque::new() }
     }
 
+    /// Whether an answer of so many bytes can be lent without taking another back.
+    pub(super) fn has_room(&mut self, bytes: usize, now: Instant) -> bool {
+        self.expire(now);
+        self.bytes + bytes <= self.limit
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((_, freed, expires)) = self.answers.front()
+            && *expires <= now
+        {
+            self.bytes -= freed;
+            self.answers.pop_front();
+        }
+    }
+
     /// Enters an answer of so many bytes that goes by itself at `until`. Returns those that must be taken
     /// back for it.
     pub(super) fn lend(
@@ -28,13 +43,13 @@ impl Ledger {
         now: Instant,
         until: Instant,
     ) -> Vec<PastRequest> {
+        self.expire(now);
         let mut too_many = Vec::new();
-        while let Some((_, _, expires)) = self.answers.front()
-            && (*expires <= now || self.bytes + bytes > self.limit)
-            && let Some((old, freed, expires)) = self.answers.pop_front()
+        while self.bytes + bytes > self.limit
+            && let Some((old, freed, _)) = self.answers.pop_front()
         {
             self.bytes -= freed;
-            if expires > now && old != *request {
+            if old != *request {
                 too_many.push(old);
             }
         }
@@ -65,6 +80,7 @@ mod tests {
         assert!(ledger.lend(&page(1), 40, start, start + second).is_empty());
         assert!(ledger.lend(&page(2), 40, start, start + second * 9).is_empty());
         assert!(ledger.lend(&page(3), 0, start, start + second).is_empty(), "nothing takes no room");
+        assert!(ledger.has_room(20, start) && !ledger.has_room(21, start));
         assert_eq!(ledger.lend(&page(4), 40, start, start + second * 9), [page(1)]);
         assert_eq!(ledger.lend(&page(5), 400, start + second * 2, start + second * 9), [page(2), page(4)]);
         assert!(ledger.lend(&page(6), 100, start + second * 9, start + second * 18).is_empty());

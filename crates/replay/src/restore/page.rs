@@ -6,7 +6,7 @@ use runcast_protocol::{BatchWriter, Entry, Lane, Sequence};
 use crate::archive::{ArchiveError, ArchivedRun};
 
 /// Most text in a page, in bytes, unless one message has more.
-const BYTES: usize = 1 << 20;
+pub(super) const BYTES: usize = 1 << 20;
 /// A page with so much is not filled up: what the archive reads at once would be read again.
 const ENOUGH: usize = BYTES / 2;
 /// What has more is compressed.
