@@ -182,16 +182,21 @@ async fn one_that_is_rebuilt_equals_the_one_kept_live_also_after_kills() {
 async fn a_run_that_was_deleted_and_begun_anew_is_the_new_one() {
     let redis = Redis::start().await;
     let replay = Replay::start_with(&redis.url(), &[QUICK]).await;
+    let other = Replay::start_with(&redis.url(), &[QUICK]).await;
     let mut pen = Pen::new(&redis.url(), "r", "a");
     for _ in 0..10 {
         pen.say("old ").await;
     }
-    until(&replay, "r", |run| run["cursor"] == "a:10").await;
+    for replica in [&replay, &other] {
+        until(replica, "r", |run| run["cursor"] == "a:10").await;
+    }
     assert!(pen.bus().delete_run(&RunId::new("r").unwrap()).await.unwrap());
     assert_eq!(redis.command(&["EXISTS", "run:{r}:summary"]).await.unwrap().text(), "0");
     Pen::new(&redis.url(), "r", "a").say("new").await;
-    let summary = until(&replay, "r", |run| run["cursor"] == "a:1").await;
-    assert_eq!(summary["variations"]["a"]["last_words"], "new");
+    for replica in [&replay, &other] {
+        let summary = until(replica, "r", |run| run["cursor"] == "a:1").await;
+        assert_eq!(summary["variations"]["a"]["last_words"], "new");
+    }
     eventually("it is kept", SOON, async || {
         let kept = redis.command(&["HGET", "run:{r}:summary", "total"]).await.unwrap().text();
         (kept == "1").then_some(())
