@@ -160,7 +160,8 @@ async fn one_that_is_rebuilt_equals_the_one_kept_live_also_after_kills() {
         pen.state(State::Succeeded).await;
     }
     eventually("replay answers", SOON, async || http_get(&replay.url("/v1/runs"), &[]).await.ok()).await;
-    let live = until(&replay, "r", |run| run["state"] == "succeeded").await;
+    let live = until(&replay, "r", |run| run["cursor"] == "a:600.6.7.600,b:600.6.7.600").await;
+    assert_eq!(live["state"], "succeeded");
     let (status, rebuilt) = post(&replay, "/v1/runs/r/rebuild").await;
     assert_eq!((status, &rebuilt["equal"], &rebuilt["replaced"]), (200, &json!(true), &json!(true)));
     assert_eq!(rebuilt["summary"], live);

@@ -10,6 +10,7 @@ use super::report::RunSummary;
 use super::snapshots::Snapshots;
 use super::source::{Source, cursor, outputs};
 use super::summary::Summary;
+use crate::archive::ArchivedRun;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -169,7 +170,7 @@ impl Held {
         let mut summary = kept(context, run).await?.filter(|summary| upto.covers(summary.cursor()));
         if summary.is_none() && context.catalog.is_archived(run) {
             archived = context.archive.run(run).await?.filter(|archived| upto.covers(archived.cursor()));
-            let current = archived.as_ref().map(|archived| archived.summary());
+            let current = archived.as_ref().map(ArchivedRun::summary);
             summary = current.filter(|summary| summary.is_current()).cloned();
         }
         let source = Source::new(context.bus.clone(), run.clone(), archived);
