@@ -160,7 +160,8 @@ async fn one_that_is_rebuilt_equals_the_one_kept_live_also_after_kills() {
         pen.state(State::Succeeded).await;
     }
     eventually("replay answers", SOON, async || http_get(&replay.url("/v1/runs"), &[]).await.ok()).await;
-    let live = until(&replay, "r", |run| run["state"] == "succeeded").await;
+    let live = until(&replay, "r", |run| run["cursor"] == "a:600.6.7.600,b:600.6.7.600").await;
+    assert_eq!(live["state"], "succeeded");
     let (status, rebuilt) = post(&replay, "/v1/runs/r/rebuild").await;
     assert_eq!((status, &rebuilt["equal"], &rebuilt["replaced"]), (200, &json!(true), &json!(true)));
     assert_eq!(rebuilt["summary"], live);
@@ -182,16 +183,21 @@ async fn one_that_is_rebuilt_equals_the_one_kept_live_also_after_kills() {
 async fn a_run_that_was_deleted_and_begun_anew_is_the_new_one() {
     let redis = Redis::start().await;
     let replay = Replay::start_with(&redis.url(), &[QUICK]).await;
+    let other = Replay::start_with(&redis.url(), &[QUICK]).await;
     let mut pen = Pen::new(&redis.url(), "r", "a");
     for _ in 0..10 {
         pen.say("old ").await;
     }
-    until(&replay, "r", |run| run["cursor"] == "a:10").await;
+    for replica in [&replay, &other] {
+        until(replica, "r", |run| run["cursor"] == "a:10").await;
+    }
     assert!(pen.bus().delete_run(&RunId::new("r").unwrap()).await.unwrap());
     assert_eq!(redis.command(&["EXISTS", "run:{r}:summary"]).await.unwrap().text(), "0");
     Pen::new(&redis.url(), "r", "a").say("new").await;
-    let summary = until(&replay, "r", |run| run["cursor"] == "a:1").await;
-    assert_eq!(summary["variations"]["a"]["last_words"], "new");
+    for replica in [&replay, &other] {
+        let summary = until(replica, "r", |run| run["cursor"] == "a:1").await;
+        assert_eq!(summary["variations"]["a"]["last_words"], "new");
+    }
     eventually("it is kept", SOON, async || {
         let kept = redis.command(&["HGET", "run:{r}:summary", "total"]).await.unwrap().text();
         (kept == "1").then_some(())

@@ -127,3 +127,46 @@ impl Catalog {
         self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readmodel::Summary;
+
+    fn run(name: &str) -> RunId {
+        RunId::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_known_as_long_as_redis_or_the_archive_knows_it() {
+        let catalog = Catalog::new();
+        for name in ["live", "both"] {
+            catalog.put(RunSummary::of(&run(name), &Summary::default(), false));
+        }
+        let archived = || BTreeSet::from([run("both"), run("old")]);
+        let unknown = catalog.learn_archived(archived(), |run| run.as_str() != "old");
+        assert_eq!(unknown, [run("old")]);
+        catalog.put(RunSummary::of(&run("old"), &Summary::default(), true));
+        assert_eq!(catalog.get(&run("both")).map(|run| run.archived), Some(true));
+        assert_eq!(catalog.get(&run("live")).map(|run| run.archived), Some(false));
+        catalog.expire(&run("live"));
+        catalog.expire(&run("both"));
+        assert!(catalog.get(&run("live")).is_none() && catalog.get(&run("both")).is_some());
+        assert_eq!(catalog.learn_archived([run("old")].into(), |_| false), []);
+        let left: Vec<_> = catalog.all().iter().map(|run| run.run_id.to_string()).collect();
+        assert_eq!(left, ["old"]);
+    }
+
+    #[test]
+    fn orders_are_bounded_and_a_reload_is_not_forgotten() {
+        let catalog = Catalog::new();
+        for number in 0..2 * MAX_ORDERS {
+            catalog.order(&run(&number.to_string()), Order::Look);
+        }
+        catalog.order(&run("1"), Order::Reload);
+        catalog.order(&run("1"), Order::Look);
+        let orders = catalog.take_orders();
+        assert_eq!((orders.len(), orders[&run("1")]), (MAX_ORDERS, Order::Reload));
+        assert!(catalog.take_orders().is_empty());
+    }
+}

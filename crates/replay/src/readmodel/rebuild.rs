@@ -10,6 +10,7 @@ use super::report::RunSummary;
 use super::source::{Source, cursor};
 use super::summary::Summary;
 use super::work::kept;
+use crate::archive::ArchivedRun;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -36,7 +37,10 @@ pub(super) async fn fold_anew(context: &Context, run: &RunId) -> Result<Rebuilt,
     }
     let kept = match kept(context, run).await? {
         Some(kept) => kept,
-        None => archived.as_ref().map(|archived| archived.summary().clone()).unwrap_or_default(),
+        None => {
+            let archived = archived.as_ref().map(ArchivedRun::summary);
+            archived.filter(|summary| summary.is_current()).cloned().unwrap_or_default()
+        }
     };
     let reached = archived.as_ref().map(|archived| archived.cursor().clone()).unwrap_or_default();
     // Both are brought to one place, which lies at the end of all that there is.

@@ -91,8 +91,9 @@ impl Work {
             self.reload();
             return Ok(Turn::Gone);
         }
-        if self.went_back(&lanes) && context.bus.summary(&self.run).await?.is_none() {
-            // It was deleted and begun anew. (In a failover what was kept is still there.)
+        if self.went_back(&lanes) {
+            // It was deleted and begun anew, or a failover lost a tail, that is to come again. Whichever it
+            // is: what Redis keeps tells of no more than the run that is there.
             self.reload();
         }
         self.epochs = lanes.iter().map(|(lane, at)| (lane.clone(), at.epoch)).collect();
