@@ -19,6 +19,7 @@ mod registry;
 mod sentinel;
 mod server;
 mod subscriber;
+mod turns;
 
 pub use append::{Append, Appended, Limits};
 pub use client::Bus;
