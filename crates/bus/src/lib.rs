@@ -22,6 +22,7 @@ mod server;
 mod snapshots;
 mod subscriber;
 mod summaries;
+mod turns;
 
 pub use append::{Append, Appended, Limits};
 pub use client::Bus;

@@ -61,7 +61,7 @@ impl Bus {
     }
 
     /// All keys that the run may have.
-    async fn keys_of(&self, run: &RunId) -> Result<Vec<String>, BusError> {
+    pub(crate) async fn keys_of(&self, run: &RunId) -> Result<Vec<String>, BusError> {
         let lanes = self.lanes(run).await?;
         let shared = Channel::ALL.into_iter().filter(|channel| !channel.has_one_writer());
         let shared = shared.map(|channel| Lane { channel, writer: Writer::Control });

@@ -39,6 +39,16 @@ pub fn lease(run: &RunId, variation: &VariationId) -> String {
     format!("run:{{{run}}}:lease:{variation}")
 }
 
+/// Whether `key` is a variation's lease.
+pub fn is_lease(key: &str) -> bool {
+    key.split_once("}:").is_some_and(|(_, rest)| rest.starts_with("lease:"))
+}
+
+/// Key that says which replica is archiving the run.
+pub fn archiving(run: &RunId) -> String {
+    format!("run:{{{run}}}:archiving")
+}
+
 /// The run's read model.
 pub fn summary(run: &RunId) -> String {
     format!("run:{{{run}}}:summary")
@@ -105,5 +115,7 @@ mod tests {
         assert_eq!(lanes(&run), "run:{run-abc}:lanes");
         assert_eq!(run_of_lanes("run:{run-abc}:lanes"), Some(run));
         assert_eq!(run_of_lanes("run:{}:lanes"), None);
+        assert!(is_lease(&lease(&RunId::new("r").unwrap(), &VariationId::new("v").unwrap())));
+        assert!(!is_lease(&summary(&RunId::new("lease").unwrap())));
     }
 }

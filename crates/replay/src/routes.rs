@@ -6,6 +6,7 @@ use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, empty, problem};
 
+use crate::archive;
 use crate::config::HistoryConfig;
 use crate::context::Context;
 use crate::error::Error;
@@ -61,6 +62,19 @@ impl Routes {
             }
             (&Method::POST, ["v1", "runs", run, "dead", id, "requeue"]) => {
                 readmodel::requeue(&self.context, &run_id(run)?, id, query).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run, "export"]) => {
+                archive::export(&self.context, &run_id(run)?, request.uri().query()).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "archive"]) => {
+                archive::list(&self.context, request.uri().query()).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "archive", run]) => {
+                archive::show(&self.context, &run_id(run)?).await
+            }
+            (&Method::DELETE, ["v1", "archive", run]) => archive::remove(&self.context, &run_id(run)?).await,
+            (&Method::POST, ["v1", "archive", run, "verify"]) => {
+                archive::verify(&self.context, &run_id(run)?).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }
