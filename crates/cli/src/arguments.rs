@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use runcast_protocol::{Channel, RunId, VariationId};
+use runcast_protocol::{Channel, RunId, State, VariationId};
 
+use crate::archive::ArchiveOptions;
 use crate::dead::LetterId;
-use crate::fanout::Fanout;
+use crate::export::ExportOptions;
+use crate::replay::ReplayOptions;
 use crate::send::{SendOptions, WatchOptions};
+use crate::server::Server;
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
 #[derive(Debug, Parser)]
@@ -20,11 +23,15 @@ pub(crate) struct Arguments {
     /// Fan-out that viewers connect to.
     #[arg(long, global = true, value_name = "URL", env = "RUNCAST_FANOUT", hide_env_values = true)]
     #[arg(help_heading = "Where", default_value = "http://127.0.0.1:8080")]
-    pub(crate) fanout: Fanout,
+    pub(crate) fanout: Server,
     /// Control plane that carries commands, http:// or https://.
     #[arg(long, global = true, value_name = "URL", env = "RUNCAST_CONTROL", hide_env_values = true)]
     #[arg(help_heading = "Where", default_value = "http://127.0.0.1:50051")]
     pub(crate) control: String,
+    /// Replay service, which has the history and the archive.
+    #[arg(long, global = true, value_name = "URL", env = "RUNCAST_REPLAY", hide_env_values = true)]
+    #[arg(help_heading = "Where", default_value = "http://127.0.0.1:8081")]
+    pub(crate) replay: Server,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -34,6 +41,9 @@ const EXAMPLES: &str = "Examples:
   runcast tail my-run           follow a run in this terminal
   runcast send my-run pause     have its agents stand still
   runcast runs                  which runs there are
+  runcast replay my-run         show it again, in its own rhythm
+  runcast export my-run -o my-run.ndjson
+  runcast archive ls            what is kept after Redis has let it go
   runcast dead list my-run      which of its messages could not be stored
   runcast doctor                what is wrong, and how to mend it";
 
@@ -41,6 +51,9 @@ const EXAMPLES: &str = "Examples:
 pub(crate) enum Command {
     Dev(DevOptions),
     Tail(TailOptions),
+    Replay(ReplayOptions),
+    Export(ExportOptions),
+    Archive(ArchiveOptions),
     Send(SendOptions),
     Watch(WatchOptions),
     Runs(RunsOptions),
@@ -52,12 +65,14 @@ pub(crate) enum Command {
 /// Start everything on this machine, with --demo also agents to watch.
 ///
 /// Ctrl-C stops it all and leaves nothing behind. No Redis that is running already is touched: this
-/// starts one of its own, on a free port and with a temporary folder, the fan-out and the control plane.
+/// starts one of its own, on a free port and with a temporary folder, the fan-out, the control plane and the
+/// replay service, whose archive is in that folder too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   runcast dev
   runcast dev --demo
   runcast dev --run my-run --port 9000 -v
+  runcast dev --demo --archive ~/runcast-archive
 
 redis-server is taken from RUNCAST_REDIS_SERVER, the PATH, or what `make tools` put beside the build.")]
 pub(crate) struct DevOptions {
@@ -70,6 +85,9 @@ pub(crate) struct DevOptions {
     /// The run: that of the demo, or the one to attach your agent to.
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<RunId>,
+    /// Keep the archive in this folder instead: finished runs are there the next time.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
     /// Show the services' logs here; they are in files in any case.
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -109,17 +127,31 @@ pub(crate) enum From {
     Snapshot,
 }
 
-/// List the runs that Redis knows, the latest first.
+/// List the runs there are, the latest first.
+///
+/// Asks the replay service, which also knows the runs that only the archive has. Where there is none, walks
+/// Redis's whole keyspace instead: for people, not for loops.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   runcast runs
-  runcast runs -o json | jq -r '.[] | select(.state == \"running\") | .run_id'
-
-Walks Redis's whole keyspace: for people, not for loops.")]
+  runcast runs --state running,failed --limit 20
+  runcast runs -o json | jq -r '.[] | select(.state == \"running\") | .run_id'")]
 pub(crate) struct RunsOptions {
+    /// Only runs in these states: pending, running, succeeded, failed, cancelled, lost.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = state)]
+    pub(crate) state: Vec<State>,
+    /// So many at the most.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+}
+
+fn state(text: &str) -> Result<State, &'static str> {
+    let quoted = serde_json::Value::from(text);
+    serde_json::from_value(quoted).map_err(|_| "use pending, running, succeeded, failed, cancelled or lost")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -245,7 +277,7 @@ pub(crate) struct DeadDropOptions {
     pub(crate) yes: bool,
 }
 
-/// Check Redis, the fan-out and the programs, and say what is wrong and how to mend it.
+/// Check Redis, the fan-out, the replay service and the programs, and say what is wrong and how to mend it.
 ///
 /// Sends one message the whole way, in a run of its own that expires within seconds.
 #[derive(Debug, Args)]
@@ -257,7 +289,10 @@ Exit status: 0 if all is well, 1 if something is wrong.")]
 pub(crate) struct DoctorOptions {
     /// The fan-out's admin port (/livez, /readyz). Default: port 9090 on the fan-out's host.
     #[arg(long, value_name = "URL", env = "RUNCAST_ADMIN")]
-    pub(crate) admin: Option<Fanout>,
+    pub(crate) admin: Option<Server>,
+    /// The replay service's admin port. Default: port 9093 on its host.
+    #[arg(long, value_name = "URL", env = "RUNCAST_REPLAY_ADMIN")]
+    pub(crate) replay_admin: Option<Server>,
 }
 
 /// Print completions for a shell.

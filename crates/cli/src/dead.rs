@@ -6,7 +6,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -18,6 +18,7 @@ use runcast_protocol::{RunId, State, Status, VariationId};
 use crate::arguments::{
     DeadCommand, DeadDropOptions, DeadListOptions, DeadOptions, DeadRequeueOptions, DeadShowOptions, Format,
 };
+use crate::confirm::confirmed;
 use crate::dead::letters::{Kept, Letters};
 use crate::runs::statuses;
 
@@ -195,14 +196,6 @@ async fn drop_letters(options: DeadDropOptions, redis: &str) -> anyhow::Result<E
             Ok(was_there.then(|| format!("{id} is dropped")))
         })
         .await
-}
-
-fn confirmed(question: &str) -> io::Result<bool> {
-    print!("{question} [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// The letters that a command is about. Their originals are not kept: there may be many.

@@ -8,9 +8,11 @@ mod service;
 mod stack;
 
 use std::mem::take;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
+use anyhow::Context;
 use runcast_protocol::RunId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -57,7 +59,8 @@ pub(crate) async fn run(options: DevOptions) -> anyhow::Result<ExitCode> {
 /// Runs until something ends that should not.
 async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
     let redis = stack.start_redis().await?;
-    let ports = stack.start_services(&redis, options.port).await?;
+    let archive = archive(options.archive.as_deref(), stack.folder())?;
+    let ports = stack.start_services(&redis, options.port, &archive).await?;
     if !options.demo {
         let run = options.run.map_or_else(|| RunId::new(ATTACHED), Ok)?;
         banner::services(&run, &redis, &ports, stack.folder());
@@ -91,6 +94,13 @@ async fn up(stack: &mut Stack, options: DevOptions) -> anyhow::Result<()> {
             ended = stack.ended() => return Err(ended.into_error().await),
         }
     }
+}
+
+/// The folder of the archive: the one that is to be kept, else one that goes with all the rest.
+fn archive(kept: Option<&Path>, folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = kept.map_or_else(|| folder.join("archive"), Path::to_owned);
+    let made = std::fs::create_dir_all(&path).and_then(|()| path.canonicalize());
+    made.with_context(|| format!("cannot make the archive's folder {}", path.display()))
 }
 
 /// Whether an agent came to its end, or was told to: `runcast send … stop` has it end by SIGTERM or SIGKILL,

@@ -1,6 +1,6 @@
 //! `runcast tail`: follows a run in the terminal.
 
-mod follow;
+pub(crate) mod follow;
 mod note;
 mod screen;
 
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::arguments::{From, TailOptions};
-use crate::fanout::Fanout;
+use crate::server::Server;
 use crate::tail::follow::{Follow, Step};
 use crate::tail::screen::{Piece, Screen, Terminal};
 
@@ -50,92 +50,59 @@ impl RunInfo {
 ///
 /// # Errors
 /// If the fan-out refuses, or what it says cannot be understood.
-pub(crate) async fn run(options: TailOptions, fanout: Fanout) -> anyhow::Result<ExitCode> {
-    let mut tail = Tail::new(&options);
-    let info = run_info(&fanout, &options.run).await;
-    if options.variations.is_empty() {
-        match &info {
-            Ok(Some(info)) => tail.screen.expect(info.variations.len()),
-            Ok(None) => tail.note(&format!("nothing is known of run {} yet; waiting for it", options.run)),
-            // The stream's own attempts tell what is wrong.
-            Err(_) => {}
-        }
+pub(crate) async fn run(options: TailOptions, fanout: Server) -> anyhow::Result<ExitCode> {
+    let mut tail = Tail::new(fanout, &options.run, &options.variations);
+    if !tail.learn().await {
+        tail.note(&format!("nothing is known of run {} yet; waiting for it", options.run));
     }
-    let mut follow = Follow::new(fanout.clone(), events_path(&options));
-    loop {
-        tail.show()?;
-        let step = {
-            let mut next = pin!(follow.next());
-            loop {
-                let due = tail.screen.due();
-                tokio::select! {
-                    step = &mut next => break step?,
-                    () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                        tail.screen.tick(Instant::now());
-                        tail.show()?;
-                    }
-                }
-            }
-        };
-        let ended = match step {
-            Step::Event(event) => tail.take(&event)?,
-            Step::Lost { why, delay } => {
-                let seconds = delay.as_secs_f32();
-                tail.note(&format!("{why}; reconnecting in {seconds:.1} s"));
-                None
-            }
-            Step::Back => {
-                tail.note("connected again");
-                None
-            }
-            // Everything was seen, but the connection was cut before the end could be told.
-            Step::Over => {
-                let info = run_info(&fanout, &options.run).await?;
-                Some(info.map_or(State::Lost, |info| info.state_of(&options.variations)))
-            }
-        };
-        if let Some(state) = ended {
-            tail.screen.finish();
-            tail.show()?;
-            return Ok(if state == State::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
-    }
+    let state = tail.follow(events_path(&options)).await?;
+    Ok(if state == State::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn events_path(options: &TailOptions) -> String {
-    let list = |items: &mut dyn Iterator<Item = &str>| items.collect::<Vec<_>>().join(",");
-    let channels = list(&mut options.channels.iter().map(|channel| channel.as_str()));
-    // Neither channels nor identifiers have characters that must be escaped.
-    let mut path = format!("/v1/runs/{}/events?channels={channels}", options.run);
-    if !options.variations.is_empty() {
-        path += "&variations=";
-        path += &list(&mut options.variations.iter().map(VariationId::as_str));
-    }
-    path + match options.from {
-        From::Start => "",
-        From::Now => "&from=now",
-        From::Snapshot => "&from=snapshot",
-    }
+    let chosen = choice(&options.channels, &options.variations);
+    format!("/v1/runs/{}/events?{chosen}", options.run)
+        + match options.from {
+            From::Start => "",
+            From::Now => "&from=now",
+            From::Snapshot => "&from=snapshot",
+        }
 }
 
-async fn run_info(fanout: &Fanout, run: &RunId) -> anyhow::Result<Option<RunInfo>> {
-    let answer = fanout.get(&format!("/v1/runs/{run}"), &[]).await?;
+/// The parameters that choose channels and variations.
+pub(crate) fn choice(channels: &[Channel], variations: &[VariationId]) -> String {
+    let list = |items: &mut dyn Iterator<Item = &str>| items.collect::<Vec<_>>().join(",");
+    let channels = list(&mut channels.iter().map(|channel| channel.as_str()));
+    // Neither channels nor identifiers have characters that must be escaped.
+    let mut chosen = format!("channels={channels}");
+    if !variations.is_empty() {
+        chosen += "&variations=";
+        chosen += &list(&mut variations.iter().map(VariationId::as_str));
+    }
+    chosen
+}
+
+async fn run_info(server: &Server, run: &RunId) -> anyhow::Result<Option<RunInfo>> {
+    let answer = server.get(&format!("/v1/runs/{run}"), &[]).await?;
     match answer.status.as_u16() {
         200 => Ok(Some(serde_json::from_str(&answer.text().await?)?)),
         404 => Ok(None),
-        _ => bail!("{fanout}: {}", answer.problem().await),
+        _ => bail!("{server}: {}", answer.problem().await),
     }
 }
 
-/// What has come, and the screen that it goes to.
-struct Tail {
+/// A run that is shown: what has come, and the screen that it goes to.
+pub(crate) struct Tail {
+    server: Server,
+    run: RunId,
+    variations: Vec<VariationId>,
     screen: Screen,
     seen: BTreeSet<VariationId>,
-    named: bool,
 }
 
 impl Tail {
-    fn new(options: &TailOptions) -> Self {
+    /// A run, or some variations of it, that `server` tells of.
+    pub(crate) fn new(server: Server, run: &RunId, variations: &[VariationId]) -> Self {
         let colour = |choice| choice != ColorChoice::Never;
         let terminal = Terminal {
             words_in_colour: colour(AutoStream::choice(&io::stdout())),
@@ -143,8 +110,67 @@ impl Tail {
             shared: io::stdout().is_terminal() && io::stderr().is_terminal(),
         };
         let mut screen = Screen::new(terminal);
-        screen.expect(options.variations.len());
-        Self { screen, seen: BTreeSet::new(), named: !options.variations.is_empty() }
+        screen.expect(variations.len());
+        let (run, variations) = (run.clone(), variations.to_vec());
+        Self { server, run, variations, screen, seen: BTreeSet::new() }
+    }
+
+    /// Asks how many variations there are, if all are wanted; false if the run is not known.
+    pub(crate) async fn learn(&mut self) -> bool {
+        let info = run_info(&self.server, &self.run).await;
+        if let Ok(Some(info)) = &info
+            && self.variations.is_empty()
+        {
+            self.screen.expect(info.variations.len());
+        }
+        // If it cannot be asked, the stream's own attempts tell what is wrong.
+        !matches!(info, Ok(None)) || !self.variations.is_empty()
+    }
+
+    /// Shows a stream of events up to its end; the state that it ends with.
+    ///
+    /// # Errors
+    /// If the server refuses, or what it says cannot be understood.
+    pub(crate) async fn follow(&mut self, path: String) -> anyhow::Result<State> {
+        let mut follow = Follow::new(self.server.clone(), path);
+        loop {
+            self.show()?;
+            let step = {
+                let mut next = pin!(follow.next());
+                loop {
+                    let due = self.screen.due();
+                    tokio::select! {
+                        step = &mut next => break step?,
+                        () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                            self.screen.tick(Instant::now());
+                            self.show()?;
+                        }
+                    }
+                }
+            };
+            let ended = match step {
+                Step::Event(event) => self.take(&event)?,
+                Step::Lost { why, delay } => {
+                    let seconds = delay.as_secs_f32();
+                    self.note(&format!("{why}; reconnecting in {seconds:.1} s"));
+                    None
+                }
+                Step::Back => {
+                    self.note("connected again");
+                    None
+                }
+                // Everything was seen, but the connection was cut before the end could be told.
+                Step::Over => {
+                    let info = run_info(&self.server, &self.run).await?;
+                    Some(info.map_or(State::Lost, |info| info.state_of(&self.variations)))
+                }
+            };
+            if let Some(state) = ended {
+                self.screen.finish();
+                self.show()?;
+                return Ok(state);
+            }
+        }
     }
 
     /// Takes in an event; the run's outcome if it was the end.
@@ -152,21 +178,21 @@ impl Tail {
         let data = event.data.as_str();
         match event.event.as_str() {
             "end" => {
-                let end: End = serde_json::from_str(data).context("the fan-out's `end` cannot be read")?;
+                let end: End = serde_json::from_str(data).context("the server's `end` cannot be read")?;
                 self.note(&note::end(&end));
                 return Ok(Some(end.state));
             }
             "gap" => {
-                let gap: Gap = serde_json::from_str(data).context("the fan-out's `gap` cannot be read")?;
+                let gap: Gap = serde_json::from_str(data).context("the server's `gap` cannot be read")?;
                 self.note(&note::gap(&gap));
             }
             "snapshot" => {
                 let snapshot: Snapshot =
-                    serde_json::from_str(data).context("the fan-out's `snapshot` cannot be read")?;
+                    serde_json::from_str(data).context("the server's `snapshot` cannot be read")?;
                 self.snapshot(snapshot);
             }
             "output" | "log" | "status" | "metric" | "control" | "ack" => {
-                let message = Message::parse(data.as_bytes()).context("the fan-out sent")?;
+                let message = Message::parse(data.as_bytes()).context("the server sent")?;
                 self.message(&message);
             }
             // `start`, and what later versions add.
@@ -191,7 +217,7 @@ impl Tail {
             _ => {
                 if let Ok(status) = message.content.read::<Status>()
                     && message.kind == MessageType::Status
-                    && !self.named
+                    && self.variations.is_empty()
                 {
                     self.screen.expect(status.variations.unwrap_or(0) as usize);
                 }
@@ -208,7 +234,8 @@ impl Tail {
         self.screen.words(variation, text, Instant::now());
     }
 
-    fn note(&mut self, text: &str) {
+    /// Says something about the run or the connection.
+    pub(crate) fn note(&mut self, text: &str) {
         self.screen.note(text, Instant::now());
     }
 

@@ -31,7 +31,12 @@ impl Dev {
 
     fn start_in(temporary: Arc<TempDir>, arguments: &[&str]) -> Self {
         // These are what it starts.
-        let _ = (binary("runcast-fanout"), binary("runcast-sidecar"), binary("sample-agent"));
+        let _ = (
+            binary("runcast-fanout"),
+            binary("runcast-replay"),
+            binary("runcast-sidecar"),
+            binary("sample-agent"),
+        );
         let mut command = Command::new(env!("CARGO_BIN_EXE_runcast"));
         command.arg("dev").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         // What is meant for one service must not confuse another.
@@ -115,6 +120,8 @@ async fn the_demo_is_served_and_ctrl_c_leaves_nothing_behind() {
     let mut dev = Dev::start(&["--demo", "--port", &free_port().to_string()]);
     let (status, headers, _) = http_get(&dev.place("page"), &[]).await.unwrap();
     assert!(status == 200 && headers["content-type"].to_str().unwrap().starts_with("text/html"));
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains(&dev.place("replay")), "the page may read what is past: {policy}");
     let run = dev.place("events").replace("/events", "");
     eventually("three variations are known", DEADLINE, async || {
         let (_, _, body) = http_get(&run, &[]).await.ok()?;
@@ -123,7 +130,7 @@ async fn the_demo_is_served_and_ctrl_c_leaves_nothing_behind() {
     })
     .await;
     let (folder, family) = (dev.folder(), dev.until_agents_run().await);
-    assert!(folder.is_dir() && family.len() == 9, "{family:?}");
+    assert!(folder.is_dir() && family.len() == 10, "{family:?}");
 
     dev.process.signal(Signal::INT);
     assert_eq!(dev.process.wait(DEADLINE).await.code(), Some(0));

@@ -14,6 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn runcast(fanout: &Fanout, redis: &Redis, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runcast"));
     command.args(arguments).env("RUNCAST_FANOUT", fanout.url("")).env("RUNCAST__REDIS__URL", redis.url());
+    // Nobody is there: what one has on this machine must not mix in.
+    command.env("RUNCAST_REPLAY", "http://127.0.0.1:1");
     command.env("RUNCAST_ADMIN", fanout.admin_url("")).stdin(Stdio::null());
     command
 }
@@ -163,6 +165,10 @@ async fn runs_are_listed_with_their_state() {
     assert!(find("over")["messages"].as_u64() >= Some(3), "output, running, succeeded");
     assert!(find("over")["last_activity"].as_str().unwrap().ends_with('Z'));
     assert_eq!(runs[0]["run_id"], "half", "the latest first");
+    assert!(String::from_utf8_lossy(&json.stderr).contains("what Redis itself knows"), "{json:?}");
+    let over = output(runcast(&fanout, &redis, &["runs", "--state", "succeeded", "--limit", "5"])).await;
+    let table = String::from_utf8_lossy(&over.stdout);
+    assert!(table.contains("over") && !table.contains("half"), "{table}");
 }
 
 #[tokio::test]

@@ -1,17 +1,19 @@
 // The live view of a run.
 
+import { Board } from './board.js';
 import { Column } from './column.js';
 import { Logs } from './logs.js';
 import { Positions } from './positions.js';
 import { send } from './steer.js';
 import { RunStream } from './stream.js';
+import { Timeline } from './timeline.js';
 
-const HUES = 6;
 const CHANNELS = {
   output: 'output', log: 'logs', status: 'status', metric: 'metrics', control: 'control', ack: 'acks',
 };
 
 const controlUrl = document.querySelector('meta[name=runcast-control]').content;
+const replayUrl = document.querySelector('meta[name=runcast-replay]').content;
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const runId = runFromPage();
@@ -36,11 +38,21 @@ function askForRun() {
 }
 
 function watch(run) {
-  const columns = new Map();
+  const columns = new Board($('columns'), (id, hue) => {
+    const fresh = new Column(id, hue);
+    if (controlUrl) fresh.steer((action) => send(controlUrl, run, id, action));
+    logs.know(id, hue);
+    $('empty').hidden = true;
+    return fresh;
+  });
+  const column = (id) => columns.get(id);
   const positions = new Positions();
   const logs = new Logs($('logs'));
   let announced = 0; // variations that the run says it has
   let frame = 0;
+  const timeline = replayUrl ? new Timeline({
+    replayUrl, run, variations: query.get('variations'), hue: (id) => columns.hue(id), summary: takeSummary,
+  }) : null;
 
   $('board').hidden = $('link').hidden = false;
   $('run').textContent = run;
@@ -85,12 +97,14 @@ function watch(run) {
       positions.startAnywhere();
     } else if (name === 'end') {
       for (const [id, state] of Object.entries(data.variations ?? {})) column(id).become({ state });
+      timeline?.end();
       announce(`The run has ended${data.state ? `: ${data.state}` : ''}.`);
     }
   }
 
   function message(name, data) {
     const at = Date.parse(data.timestamp) || Date.now();
+    timeline?.seen(at);
     const target = column(data.variation_id);
     if (name === 'output') target.say(data.content, at);
     else if (name === 'log') logs.add(data);
@@ -117,25 +131,17 @@ function watch(run) {
     else logs.remark(writer, `${channel} ${data.first}–${data.last} are no longer available: ${data.reason}`);
   }
 
-  // The column of a variation, in its place among the others.
-  function column(id) {
-    const known = columns.get(id);
-    if (known) return known;
-    const hue = columns.size % HUES;
-    const fresh = new Column(id, hue);
-    if (controlUrl) fresh.steer((action) => send(controlUrl, run, id, action));
-    columns.set(id, fresh);
-    logs.know(id, hue);
-    $('empty').hidden = true;
-    const order = (a, b) => a.localeCompare(b, 'en', { numeric: true });
-    const next = [...columns.values()].filter((c) => order(c.id, id) > 0).sort((a, b) => order(a.id, b.id))[0];
-    $('columns').insertBefore(fresh.element, next?.element ?? null);
-    return fresh;
+  // What is known of the run as a whole comes before its history, which may be long.
+  function takeSummary({ variations }) {
+    for (const [id, { state, exit_code, reason }] of Object.entries(variations ?? {})) {
+      const known = columns.has(id) && column(id).isOver;
+      if (!known && typeof state === 'string') column(id).become({ state, exit_code, reason });
+    }
   }
 
   function flush() {
     frame = 0;
-    for (const each of columns.values()) each.flush();
+    for (const each of columns) each.flush();
     logs.flush();
   }
 
@@ -143,7 +149,7 @@ function watch(run) {
     const now = Date.now();
     let chars = 0;
     let over = 0;
-    for (const each of columns.values()) {
+    for (const each of columns) {
       each.refresh(now);
       chars += each.chars;
       over += each.isOver;

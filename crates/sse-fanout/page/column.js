@@ -71,6 +71,28 @@ export class Column {
     if (this.#buckets.size > 4 * RATE_SECONDS) this.#forgetBefore(second - RATE_SECONDS);
   }
 
+  /**
+   * Shows a text that was said from `first` to `last`, in ms, in one go: the end of `chars` characters.
+   * What is said later follows with `say`.
+   */
+  recall(text, chars, first, last) {
+    this.say(text, null);
+    this.chars = chars;
+    this.#seen(first);
+    this.#seen(last);
+  }
+
+  /** Puts a remark of the page's own between the lines. */
+  remark(text) {
+    this.flush();
+    const note = document.createElement('div');
+    note.className = 'gap';
+    note.setAttribute('role', 'note');
+    note.textContent = text;
+    this.#text.insert(note);
+    this.#follow.stick();
+  }
+
   /** Takes a status. Returns whether it is another state than before. */
   become({ state, exit_code: code, signal, reason }, at) {
     if (typeof state !== 'string') return false;
@@ -101,15 +123,9 @@ export class Column {
 
   /** Tells of messages that can no longer be had. */
   gap({ first, last, reason }) {
-    this.flush();
-    const note = document.createElement('div');
-    note.className = 'gap';
-    note.setAttribute('role', 'note');
     const count = last - first + 1;
     const which = count === 1 ? `Message ${first} is` : `${number.format(count)} messages (${first}–${last}) are`;
-    note.textContent = `${which} no longer available${reason ? `: ${reason}` : ''}`;
-    this.#text.insert(note);
-    this.#follow.stick();
+    this.remark(`${which} no longer available${reason ? `: ${reason}` : ''}`);
   }
 
   /** Puts what was said since the last frame on the screen. */
@@ -165,7 +181,8 @@ function show(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function clock(ms) {
+/** A duration in ms as people read it: `1:05`, `2:03:04`. */
+export function clock(ms) {
   const seconds = Math.floor(ms / 1000);
   const two = (n) => String(n).padStart(2, '0');
   const hours = Math.floor(seconds / 3600);

@@ -19,16 +19,22 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page whose commands go to the control-plane at `control_url`, an origin; none if it is empty.
-    pub fn new(control_url: &str) -> Self {
-        let html = include_str!("../page/index.html");
-        let empty = "<meta name=\"runcast-control\" content=\"\">";
-        debug_assert!(html.contains(empty), "the page has a place for it");
-        let named = format!("<meta name=\"runcast-control\" content=\"{control_url}\">");
-        let connect = format!("connect-src 'self' {control_url}");
-        let policy = POLICY.replace("connect-src 'self'", connect.trim_end());
+    /// A page whose commands go to the control-plane at `control_url`, and that reads what is past from the
+    /// replay service at `replay_url`: origins; none if they are empty.
+    pub fn new(control_url: &str, replay_url: &str) -> Self {
+        let mut html = include_str!("../page/index.html").to_owned();
+        let mut connect = "connect-src 'self'".to_owned();
+        for (name, url) in [("control", control_url), ("replay", replay_url)] {
+            let empty = format!("<meta name=\"runcast-{name}\" content=\"\">");
+            debug_assert!(html.contains(&empty), "the page has a place for it");
+            html = html.replace(&empty, &format!("<meta name=\"runcast-{name}\" content=\"{url}\">"));
+            if !url.is_empty() {
+                connect = format!("{connect} {url}");
+            }
+        }
+        let policy = POLICY.replace("connect-src 'self'", &connect);
         let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY));
-        Self { html: html.replace(empty, &named).into(), policy }
+        Self { html: html.into(), policy }
     }
 
     /// The answer.
@@ -48,14 +54,20 @@ macro_rules! scripts {
 
 scripts!(
     "app.js",
+    "board.js",
     "column.js",
     "commands.js",
     "follow.js",
     "logs.js",
+    "ndjson.js",
+    "past.js",
     "positions.js",
+    "record.js",
     "steer.js",
     "stream.js",
     "text.js",
+    "timeline.js",
+    "track.js",
 );
 
 /// One of the page's files.
@@ -79,4 +91,34 @@ fn answer(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> 
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_may_reach_what_it_was_told_of_and_nothing_else() {
+        let policy = |control, replay| {
+            let page = Page::new(control, replay);
+            let html = String::from_utf8_lossy(&page.html).into_owned();
+            assert!(html.contains(&format!("name=\"runcast-control\" content=\"{control}\"")), "{html}");
+            assert!(html.contains(&format!("name=\"runcast-replay\" content=\"{replay}\"")), "{html}");
+            page.answer().headers()[CONTENT_SECURITY_POLICY].to_str().unwrap_or_default().to_owned()
+        };
+        assert!(policy("", "").contains("connect-src 'self';"));
+        assert!(policy("http://c:1", "http://r:2").contains("connect-src 'self' http://c:1 http://r:2;"));
+        assert!(policy("", "https://r").contains("connect-src 'self' https://r;"));
+    }
+
+    #[test]
+    fn modules_import_only_what_is_served() {
+        for (name, text) in SCRIPTS {
+            for line in text.lines().filter(|line| line.starts_with("import ")) {
+                let from = line.split('\'').nth(1).unwrap_or_default();
+                let served = from.strip_prefix("./").is_some_and(|module| file(module).is_some());
+                assert!(served, "{name}: {line}");
+            }
+        }
+    }
 }

@@ -74,6 +74,8 @@ pub struct CorsConfig {
 pub struct PageConfig {
     #[serde(deserialize_with = "origin")]
     pub control_url: String,
+    #[serde(deserialize_with = "origin")]
+    pub replay_url: String,
 }
 
 /// `[view]`

@@ -77,7 +77,7 @@ pub async fn run(
     let routes = Routes {
         viewers,
         cors,
-        page: assets::Page::new(&config.page.control_url),
+        page: assets::Page::new(&config.page.control_url, &config.page.replay_url),
         open_wait: config.sse.open_wait,
     };
     let options = ServeOptions {

@@ -37,6 +37,8 @@ pub(crate) fn attach(run: &RunId, redis: &str, ports: &Ports) {
     say("    exec -- sh -c 'for n in 1 2 3 4 5; do echo \"Hello $n\"; sleep 1; done'");
     say("Follow it in a terminal:");
     say(&format!("  {runcast} tail {run} --fanout http://127.0.0.1:{http}"));
+    say("Once it is over, see it again, four times as fast:");
+    say(&format!("  {runcast} replay {run} --speed 4 --replay http://127.0.0.1:{}", ports.replay));
     say("Have it stand still, and go on:");
     say(&format!("  {runcast} send {run} pause --control http://127.0.0.1:{}\n", ports.control));
     say("Ctrl-C stops everything.");
@@ -54,6 +56,7 @@ fn places(run: &RunId, redis: &str, ports: &Ports, folder: &Path) {
     say(&format!("  page    {bold}{base}/runs/{run}{bold:#}\n"));
     say(&format!("  events  {base}/v1/runs/{run}/events"));
     say(&format!("  control http://127.0.0.1:{} (gRPC)", ports.control));
+    say(&format!("  replay  http://127.0.0.1:{}", ports.replay));
     say(&format!("  admin   http://127.0.0.1:{}/readyz", ports.admin));
     say(&format!("  redis   {redis}"));
     say(&format!("  logs    {}\n", folder.display()));

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 
 use crate::dev::banner::say;
 use crate::dev::service::{Service, command};
-use crate::fanout::Fanout;
 use crate::programs;
+use crate::server::Server;
 
 /// How long a service may take to come up, and to end.
 const START: Duration = Duration::from_secs(20);
@@ -23,12 +23,13 @@ const LOOK: Duration = Duration::from_millis(30);
 /// Ports tried: somebody else may take one between our look and the service's.
 const PORTS: usize = 5;
 
-/// Where the fan-out is, and the control plane.
+/// Where the fan-out is, the control plane, and the replay service.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) http: u16,
     pub(crate) admin: u16,
     pub(crate) control: u16,
+    pub(crate) replay: u16,
 }
 
 /// What is to be started.
@@ -37,6 +38,7 @@ pub(crate) struct Programs {
     redis_server: PathBuf,
     fanout: PathBuf,
     control: PathBuf,
+    replay: PathBuf,
     /// The sidecar and the sample agent, if they are wanted.
     pub(crate) demo: Option<(PathBuf, PathBuf)>,
 }
@@ -50,7 +52,8 @@ impl Programs {
         let (redis_server, fanout) = (programs::redis_server()?, programs::own("runcast-fanout")?);
         let pair = || anyhow::Ok((programs::own("runcast-sidecar")?, programs::own("sample-agent")?));
         let demo = demo.then(pair).transpose()?;
-        Ok(Self { redis_server, fanout, control: programs::own("runcast-control")?, demo })
+        let (control, replay) = (programs::own("runcast-control")?, programs::own("runcast-replay")?);
+        Ok(Self { redis_server, fanout, control, replay, demo })
     }
 }
 
@@ -112,18 +115,23 @@ impl Stack {
         bail!("no port for redis")
     }
 
-    /// Starts the fan-out on `port`, or a free one if that is taken, and a control plane that its pages
-    /// may call; waits until both are ready.
+    /// Starts the fan-out on `port`, or a free one if that is taken, and a control plane and a replay service
+    /// that its pages may call, with its archive in `archive`; waits until all are ready.
     ///
     /// # Errors
     /// If one does not come up.
-    pub(crate) async fn start_services(&mut self, redis: &str, port: u16) -> anyhow::Result<Ports> {
+    pub(crate) async fn start_services(
+        &mut self,
+        redis: &str,
+        port: u16,
+        archive: &Path,
+    ) -> anyhow::Result<Ports> {
         let http = if is_free(port) { port } else { free_port()? };
         if http != port {
             say(&format!("Port {port} is taken; the fan-out uses {http}."));
         }
         let http = if http == 0 { free_port()? } else { http };
-        let ports = Ports { http, admin: free_port()?, control: free_port()? };
+        let ports = Ports { http, admin: free_port()?, control: free_port()?, replay: free_port()? };
 
         let control_admin = free_port()?;
         let mut control = command(&self.programs.control);
@@ -131,14 +139,30 @@ impl Stack {
         control.env("RUNCAST__GRPC__LISTEN", format!("127.0.0.1:{}", ports.control));
         control.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{control_admin}"));
         let origins = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{http}")).join(",");
-        control.env("RUNCAST__CORS__ORIGINS", origins);
+        control.env("RUNCAST__CORS__ORIGINS", &origins);
         self.start_service("control", control, control_admin).await?;
+
+        let replay_admin = free_port()?;
+        let mut replay = command(&self.programs.replay);
+        replay.env("RUNCAST__REDIS__URL", redis).env("RUNCAST__HTTP__DRAIN", "1s");
+        replay.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{}", ports.replay));
+        replay.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{replay_admin}"));
+        replay.env("RUNCAST__CORS__ORIGINS", origins);
+        replay.env("RUNCAST__ARCHIVE__URL", format!("file://{}", archive.display()));
+        // A run that is over is to be seen in the archive at once.
+        for (name, value) in
+            [("INTERVAL", "1s"), ("SEGMENT_AGE", "10s"), ("SEGMENT_BYTES", "1MiB"), ("PROTECT", "1h")]
+        {
+            replay.env(format!("RUNCAST__ARCHIVE__{name}"), value);
+        }
+        self.start_service("replay", replay, replay_admin).await?;
 
         let mut fanout = command(&self.programs.fanout);
         fanout.env("RUNCAST__REDIS__URL", redis).env("RUNCAST__DRAIN__TIME", "1s");
         fanout.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{http}"));
         fanout.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{}", ports.admin));
         fanout.env("RUNCAST__PAGE__CONTROL_URL", format!("http://127.0.0.1:{}", ports.control));
+        fanout.env("RUNCAST__PAGE__REPLAY_URL", format!("http://127.0.0.1:{}", ports.replay));
         self.start_service("fanout", fanout, ports.admin).await?;
         Ok(ports)
     }
@@ -222,7 +246,7 @@ async fn answers(url: &str, pid: Option<u32>) -> anyhow::Result<()> {
 }
 
 async fn ready(name: &str, admin: u16) -> anyhow::Result<()> {
-    let address: Fanout = format!("http://127.0.0.1:{admin}").parse()?;
+    let address: Server = format!("http://127.0.0.1:{admin}").parse()?;
     let look = async {
         while !address.get("/readyz", &[]).await.is_ok_and(|answer| answer.status == 200) {
             sleep(LOOK).await;

@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 use crate::doctor::report::{Report, rounded};
 use crate::doctor::round_trip::RoundTrip;
-use crate::fanout::Fanout;
+use crate::server::Server;
 
 /// The fan-out's admin port unless it is configured otherwise.
 const ADMIN_PORT: u16 = 9090;
@@ -15,8 +15,8 @@ const ADMIN_PORT: u16 = 9090;
 /// If the report cannot be written.
 pub(crate) async fn check_health(
     report: &mut Report,
-    fanout: &Fanout,
-    named: Option<Fanout>,
+    fanout: &Server,
+    named: Option<Server>,
 ) -> anyhow::Result<()> {
     const WHERE: &str = "say where it is with --admin (RUNCAST__ADMIN__LISTEN of the fan-out)";
     let is_named = named.is_some();
@@ -47,7 +47,7 @@ pub(crate) async fn check_health(
 /// If the report cannot be written.
 pub(crate) async fn check_stream(
     report: &mut Report,
-    fanout: &Fanout,
+    fanout: &Server,
     round_trip: Option<RoundTrip>,
 ) -> anyhow::Result<()> {
     let run = round_trip.as_ref().map_or("doctor", |round_trip| round_trip.run().as_str());

@@ -12,7 +12,7 @@ use crate::programs;
 /// # Errors
 /// If the report cannot be written.
 pub(crate) async fn check(report: &mut Report) -> anyhow::Result<()> {
-    for name in ["runcast-sidecar", "runcast-fanout"] {
+    for name in ["runcast-sidecar", "runcast-fanout", "runcast-control", "runcast-replay"] {
         check_own(report, name).await?;
     }
     let path = match programs::redis_server() {

@@ -10,7 +10,7 @@ use runcast_protocol::{
 };
 use tokio::time::timeout;
 
-use crate::fanout::Answer;
+use crate::server::Answer;
 
 /// The run expires by itself so soon after the last message.
 const LIMITS: Limits = Limits { ttl: Duration::from_secs(5), entries: 1000 };

@@ -8,10 +8,10 @@ use http::StatusCode;
 use runcast_protocol::sse::{Event, Parser};
 use tokio::time::{sleep, timeout};
 
-use crate::fanout::{Answer, Fanout};
+use crate::server::{Answer, Server};
 
 /// How long to wait before reconnecting, unless the server says otherwise with `retry:`.
-const RETRY: Duration = Duration::from_secs(2);
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 /// A connection so long without even a heartbeat, which comes every 15 s, is dead.
@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// A stream of events that mends itself.
 #[derive(Debug)]
 pub(crate) struct Follow {
-    fanout: Fanout,
+    server: Server,
     path: String,
     last_event_id: String,
     retry: Duration,
@@ -49,10 +49,10 @@ pub(crate) enum Step {
 }
 
 impl Follow {
-    pub(crate) fn new(fanout: Fanout, path: String) -> Self {
+    pub(crate) fn new(server: Server, path: String) -> Self {
         let (connection, events) = (None, VecDeque::new());
         Self {
-            fanout,
+            server,
             path,
             last_event_id: String::new(),
             retry: RETRY,
@@ -97,7 +97,7 @@ impl Follow {
         if !self.last_event_id.is_empty() {
             headers.push(("last-event-id", self.last_event_id.as_str()));
         }
-        let answer = match self.fanout.get(&self.path, &headers).await {
+        let answer = match self.server.get(&self.path, &headers).await {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(format!("{error:#}"))),
         };
@@ -108,7 +108,7 @@ impl Follow {
             }
             StatusCode::NO_CONTENT => Ok(Ok(Some(Step::Over))),
             status if is_passing(status) => Ok(Err(answer.problem().await)),
-            _ => bail!("{}: {}", self.fanout, answer.problem().await),
+            _ => bail!("{}: {}", self.server, answer.problem().await),
         }
     }
 
@@ -127,7 +127,7 @@ impl Follow {
                         self.last_event_id.clone_from(&last.id);
                     }
                 }
-                Ok(Ok(None)) => return Err("the fan-out closed the stream".to_owned()),
+                Ok(Ok(None)) => return Err("the server closed the stream".to_owned()),
                 Ok(Err(_)) => return Err("the connection broke".to_owned()),
                 Err(_) => return Err(format!("nothing came for {SILENCE:?}")),
             }
@@ -144,13 +144,13 @@ impl Follow {
 }
 
 /// Whether a refusal may be gone with the next attempt.
-fn is_passing(status: StatusCode) -> bool {
+pub(crate) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// At least what the server asked for, doubled with each failure, and up to half more by chance, so that
 /// those who were cut off together do not come back together.
-fn delay(retry: Duration, failures: u32, chance: f64) -> Duration {
+pub(crate) fn delay(retry: Duration, failures: u32, chance: f64) -> Duration {
     let base = retry.saturating_mul(1 << failures.min(16)).min(LONGEST.max(retry));
     base.mul_f64(1.0 + chance.clamp(0.0, 1.0) / 2.0)
 }

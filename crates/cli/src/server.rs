@@ -1,4 +1,4 @@
-//! Talking HTTP to a fan-out.
+//! Talking HTTP to a service.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,13 +18,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// How long connecting may take, and then the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer that is read as a whole.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 
-/// Where a fan-out is.
+/// Where a fan-out is, or another service that speaks HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fanout {
+pub(crate) struct Server {
     authority: String,
-    /// What stands before all paths, for a fan-out behind a proxy; no slash at the end.
+    /// What stands before all paths, for a service behind a proxy; no slash at the end.
     base: String,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct Answer {
     _connection: AbortOnDropHandle<()>,
 }
 
-impl Fanout {
+impl Server {
     /// The same host with another port.
     pub(crate) fn with_port(&self, port: u16) -> Self {
         let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
@@ -48,6 +49,20 @@ impl Fanout {
     /// # Errors
     /// If there is no answer in time; an answer that is an error is an answer.
     pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        self.ask(Method::GET, path, headers, PATIENCE).await
+    }
+
+    /// The same with any method, and with as much patience as the answer may need.
+    ///
+    /// # Errors
+    /// If there is no answer in time; an answer that is an error is an answer.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        patience: Duration,
+    ) -> anyhow::Result<Answer> {
         let connect = timeout(PATIENCE, TcpStream::connect(&self.authority)).await;
         let stream = connect
             .map_err(|_| anyhow::anyhow!("no connection within {PATIENCE:?}"))
@@ -61,13 +76,17 @@ impl Fanout {
         }));
         let path = format!("{}{path}", self.base);
         let agent = concat!("runcast/", env!("CARGO_PKG_VERSION"));
-        let mut request = Request::get(path).header("host", &self.authority).header("user-agent", agent);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.authority)
+            .header("user-agent", agent);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = timeout(PATIENCE, sender.send_request(request.body(Empty::<Bytes>::new())?))
+        let response = timeout(patience, sender.send_request(request.body(Empty::<Bytes>::new())?))
             .await
-            .map_err(|_| anyhow::anyhow!("{self} does not answer within {PATIENCE:?}"))?
+            .map_err(|_| anyhow::anyhow!("{self} does not answer within {patience:?}"))?
             .with_context(|| format!("{self} does not answer in HTTP"))?;
         let (head, body) = response.into_parts();
         Ok(Answer { status: head.status, headers: head.headers, body, _connection: connection })
@@ -96,6 +115,17 @@ impl Answer {
         Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
     }
 
+    /// What the JSON of an answer says, if it is a good one.
+    ///
+    /// # Errors
+    /// With what an error answer says, or if it is something else than expected.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        if !self.status.is_success() {
+            bail!("{}", self.problem().await);
+        }
+        serde_json::from_str(&self.text().await?).context("what it answers cannot be read")
+    }
+
     /// What an error answer says to people (RFC 9457), or its status.
     pub(crate) async fn problem(self) -> String {
         let status = self.status;
@@ -107,13 +137,13 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Fanout {
+impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.authority, self.base)
     }
 }
 
-impl FromStr for Fanout {
+impl FromStr for Server {
     type Err = anyhow::Error;
     fn from_str(text: &str) -> anyhow::Result<Self> {
         const EXAMPLE: &str = "expected a URL such as http://127.0.0.1:8080";
@@ -139,14 +169,14 @@ mod tests {
             ("http://fanout", "http://fanout:80"),
             ("http://[::1]:9/live/", "http://[::1]:9/live"),
         ] {
-            assert_eq!(text.parse::<Fanout>().unwrap().to_string(), read);
+            assert_eq!(text.parse::<Server>().unwrap().to_string(), read);
         }
         assert_eq!(
-            "http://[::1]:9/live".parse::<Fanout>().unwrap().with_port(1).to_string(),
+            "http://[::1]:9/live".parse::<Server>().unwrap().with_port(1).to_string(),
             "http://[::1]:1"
         );
         for bad in ["", "127.0.0.1:8080", "localhost", "https://host", "ftp://host", "/path"] {
-            assert!(bad.parse::<Fanout>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<Server>().is_err(), "{bad:?} was taken");
         }
     }
 }
