@@ -90,7 +90,11 @@ impl Metrics {
                 "{request}",
                 "Requests heard for what only the archive has",
             ),
-            restore_messages: counter(RESTORE_MESSAGES, "{message}", "Messages lent from the archive through Redis"),
+            restore_messages: counter(
+                RESTORE_MESSAGES,
+                "{message}",
+                "Messages lent from the archive through Redis",
+            ),
             restore_bytes: counter(RESTORE_BYTES, "By", "Answers written to Redis"),
             restore_malformed: counter(RESTORE_MALFORMED, "{payload}", "Payloads that were no requests"),
             restore_failed: counter(RESTORE_FAILED, "{request}", "Requests that could not be answered"),
