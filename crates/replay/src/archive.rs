@@ -52,14 +52,16 @@ const CACHED_BYTES: usize = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct Archive(Option<Arc<Shared>>);
 
+/// Row groups that were read, by the segment's path and their place in it.
+type Groups = Cache<(Path, u64), Arc<Vec<Entry>>>;
+
 /// What all clones share.
 #[derive(Debug)]
 struct Shared {
     store: Store,
     names: Names,
     runs: Mutex<Cache<RunId, Loaded>>,
-    /// By the segment's path and the row group's place in it.
-    groups: Mutex<Cache<(Path, u64), Arc<Vec<Entry>>>>,
+    groups: Mutex<Groups>,
 }
 
 impl Archive {
@@ -126,7 +128,7 @@ impl Shared {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn groups(&self) -> MutexGuard<'_, Cache<(Path, u64), Arc<Vec<Entry>>>> {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

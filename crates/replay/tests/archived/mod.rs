@@ -38,7 +38,7 @@ pub(crate) fn run_id(name: &str) -> RunId {
 }
 
 pub(crate) fn bus(redis: &Redis) -> Bus {
-    Bus::connect(&RedisConfig::new(&redis.url())).unwrap()
+    Bus::connect(&RedisConfig::new(redis.url())).unwrap()
 }
 
 /// A service that looks ten times a second, with further settings.
