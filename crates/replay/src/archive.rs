@@ -52,7 +52,7 @@ const CACHED_BYTES: usize = 32 << 20;
 #[derive(Debug, Clone)]
 pub struct Archive(Option<Arc<Shared>>);
 
-/// Row groups that were read, by their segment and where they begin in it.
+/// Row groups that were read, by the segment's path and their place in it.
 type Groups = Cache<(Path, u64), Arc<Vec<Entry>>>;
 
 /// What all clones share.
@@ -61,7 +61,6 @@ struct Shared {
     store: Store,
     names: Names,
     runs: Mutex<Cache<RunId, Loaded>>,
-    /// By the segment's path and the row group's place in it.
     groups: Mutex<Groups>,
 }
 

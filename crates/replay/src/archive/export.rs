@@ -12,6 +12,7 @@ use runcast_bus::{Bus, Found, Item, LaneReader, PAUSE, Scan};
 use runcast_protocol::{Lane, RunId, Sequence};
 use runcast_runtime::http::Body;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::table::Table;
 use super::{ArchiveError, ArchivedRun};
@@ -44,15 +45,18 @@ pub(super) async fn response(context: &Context, run: &RunId) -> Result<Response<
     }
     let (pieces, mut receiver) = mpsc::channel::<Piece>(WAITING);
     let source = Source { bus: context.bus.clone(), archived, run: run.clone(), lanes };
-    // Ends by itself when the client is gone: nobody takes the pieces then.
-    tokio::spawn(async move {
+    // Ends with the answer's body, so when the client is gone.
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = source.write(&pieces).await {
             tracing::warn!(run = %source.run, %error, "an export broke off");
             // Breaks the connection, so that the client does not take it for whole.
             let _ = pieces.send(Err(error.to_string().into())).await;
         }
+    }));
+    let stream = futures_util::stream::poll_fn(move |context| {
+        let _owned = &task;
+        receiver.poll_recv(context)
     });
-    let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
     let stream = futures_util::StreamExt::map(stream, |piece| piece.map(Frame::data));
     let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
     *response.status_mut() = StatusCode::OK;
