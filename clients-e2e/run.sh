@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clients of other makes against the real services: SSE, gRPC and gRPC-Web. Builds nothing: expects
+# Clients of other makes against the real services: SSE, gRPC and gRPC-Web; and the modules of the page. Builds nothing: expects
 # runcast-sidecar, runcast-fanout and runcast-control in target/debug, and redis-server on the PATH or under
 # target/tools.
 set -euo pipefail
@@ -59,5 +59,6 @@ rm -rf "$work/stubs" && mkdir -p "$work/stubs"
 "$python" -m grpc_tools.protoc -I "$root/proto" --python_out="$work/stubs" --grpc_python_out="$work/stubs" \
   "$root"/proto/runcast/control/v1/*.proto
 
+node "$here/page.mjs"
 node "$here/sse.mjs" "$bin" "$python"
 exec node "$here/control.mjs" "$bin" "$python" "$work/stubs"
