@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-valkey test-clients fmt lint proto-lint unit integration latency chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: help build demo test test-valkey test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,10 @@ test-clients: tools bins proto-lint ## Clients of other makes (npm, Python): SSE
 
 latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words
 	cargo run -p runcast-testkit --example latency
+
+history: tools ## Measures history: archive, pages, snapshots, replays of a run of a million messages
+	cargo build --release --workspace --bins
+	cargo run --release -p runcast-testkit --example history
 
 # What `make chaos` is told, e.g. CHAOS="--topology cluster --seconds 300 --seed 7"; see --help.
 CHAOS ?= --topology sentinel

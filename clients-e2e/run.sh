@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Clients of other makes against the real services: SSE, gRPC and gRPC-Web; and the modules of the page. Builds nothing: expects
-# runcast-sidecar, runcast-fanout and runcast-control in target/debug, and redis-server on the PATH or under
-# target/tools.
+# Clients of other makes against the real services: SSE, gRPC, gRPC-Web and the archive; and the modules of the page.
+# Builds nothing: expects runcast-sidecar, runcast-fanout, runcast-control and runcast-replay in target/debug, and
+# redis-server on the PATH or under target/tools.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,7 +33,7 @@ if ! command -v redis-server >/dev/null; then
   [ -n "$redis" ] || fail "needs redis-server on the PATH or under $target/tools"
   PATH=$(dirname "$redis"):$PATH
 fi
-for name in runcast-sidecar runcast-fanout runcast-control; do
+for name in runcast-sidecar runcast-fanout runcast-control runcast-replay; do
   [ -x "$bin/$name" ] || fail "$bin/$name is missing; run cargo build first"
 done
 
@@ -61,4 +61,5 @@ rm -rf "$work/stubs" && mkdir -p "$work/stubs"
 
 node "$here/page.mjs"
 node "$here/sse.mjs" "$bin" "$python"
-exec node "$here/control.mjs" "$bin" "$python" "$work/stubs"
+node "$here/control.mjs" "$bin" "$python" "$work/stubs"
+exec node "$here/archive.mjs" "$bin" "$python"

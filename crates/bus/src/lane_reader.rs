@@ -1,4 +1,7 @@
-//! Reading a lane's past from its stream, a page at a time.
+//! Reading a lane's past a page at a time: from its stream and, where that has lost some of it, from
+//! what the archive lends.
+
+mod recall;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -6,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, Placement, RunId, Sequence, place};
 
+use crate::lane_reader::recall::Missing;
 use crate::{Bus, BusError, EntryId, Page};
 
 /// What a page should weigh, in bytes: the number of entries asked for follows from it.
@@ -24,6 +28,8 @@ pub struct LaneReader {
     scan: Scan,
     entries: usize,
     malformed: bool,
+    /// What the stream has lost, until it is recalled or told as a gap.
+    missing: Option<Missing>,
 }
 
 /// How far a stream was searched for a lane's messages.
@@ -60,7 +66,7 @@ pub enum Found {
 impl LaneReader {
     /// Begins after `position`; `scan` is where an earlier reader of a shared stream ended.
     pub fn new(lane: Lane, position: Sequence, scan: Scan) -> Self {
-        Self { lane, position, scan, entries: 32, malformed: false }
+        Self { lane, position, scan, entries: 32, malformed: false, missing: None }
     }
 
     /// The lane it reads.
@@ -78,11 +84,31 @@ impl LaneReader {
         self.scan
     }
 
-    /// Reads the next page, not beyond `upto`, which is known to exist or to have existed.
+    /// Reads the next page, not beyond `upto`, which is known to exist or to have existed. What Redis
+    /// has lost is told as a gap; if `bus` asks the past, only if that lacks it too. That may take seconds; a
+    /// call that is given up is taken up by the next one.
     ///
     /// # Errors
     /// [`BusError`] if Redis cannot be asked; nothing has changed then.
     pub async fn page(&mut self, bus: &Bus, run: &RunId, upto: Sequence) -> Result<Found, BusError> {
+        if bus.past_wait.is_none() {
+            return self.page_of_redis(bus, run, upto).await;
+        }
+        if self.missing.is_none() {
+            let (after, entries) = self.wants();
+            let page = bus.read(run, &self.lane, after, entries).await?;
+            if let Some(found) = self.turn_up_to_loss(page, upto) {
+                return Ok(found);
+            }
+        }
+        self.recall(bus, run).await
+    }
+
+    /// The same from Redis alone: for who must not wait.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked; nothing has changed then.
+    pub async fn page_of_redis(&mut self, bus: &Bus, run: &RunId, upto: Sequence) -> Result<Found, BusError> {
         let (after, entries) = self.wants();
         let page = bus.read(run, &self.lane, after, entries).await?;
         Ok(self.turn(page, upto))

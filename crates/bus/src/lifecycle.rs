@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::{ClientLike, KeysInterface, StreamsInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::interfaces::{KeysInterface, StreamsInterface};
+use fred::types::Value;
 use runcast_protocol::{Channel, Lane, RunId, VariationId, Writer, keys};
 
 use crate::{Bus, BusError, EntryId, Limits};
@@ -29,10 +29,7 @@ impl Bus {
             .xadd(&feed, false, limit, "*", vec![("m", Value::from(event.clone()))])
             .await?;
         self.client().await.expire::<(), _>(&feed, seconds(limits.ttl), None).await?;
-        let name = if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
-        let command = CustomCommand::new_static(name, ClusterHash::from(feed.as_str()), false);
-        let _: Value =
-            self.client().await.custom(command, vec![Value::from(feed.as_str()), event.into()]).await?;
+        self.publish_to(&feed, event).await?;
         id.parse()
     }
 
@@ -64,7 +61,7 @@ impl Bus {
     }
 
     /// All keys that the run may have.
-    async fn keys_of(&self, run: &RunId) -> Result<Vec<String>, BusError> {
+    pub(crate) async fn keys_of(&self, run: &RunId) -> Result<Vec<String>, BusError> {
         let lanes = self.lanes(run).await?;
         let shared = Channel::ALL.into_iter().filter(|channel| !channel.has_one_writer());
         let shared = shared.map(|channel| Lane { channel, writer: Writer::Control });
@@ -72,7 +69,9 @@ impl Bus {
             lanes.keys().filter_map(|lane| lane.writer.variation()).cloned().collect();
         let streams = lanes.keys().cloned().chain(shared).map(|lane| keys::stream(run, &lane));
         let leases = variations.iter().map(|variation| keys::lease(run, variation));
-        let mut keys: Vec<String> = streams.chain(leases).collect();
+        let outputs = lanes.keys().filter(|lane| lane.channel == Channel::Output);
+        let snapshots = outputs.map(|lane| keys::snapshot(run, lane));
+        let mut keys: Vec<String> = streams.chain(leases).chain(snapshots).collect();
         keys.extend([keys::dead(run), keys::summary(run), keys::lanes(run)]);
         keys.sort_unstable();
         keys.dedup();

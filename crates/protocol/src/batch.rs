@@ -52,6 +52,17 @@ pub struct Entry {
     pub line: Bytes,
 }
 
+impl Entry {
+    /// The text that it says, if it is output.
+    pub fn text(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Content {
+            content: String,
+        }
+        Some(serde_json::from_slice::<Content>(&self.line).ok()?.content)
+    }
+}
+
 /// The consecutive messages of one lane that were appended at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {

@@ -1,6 +1,6 @@
 //! Names in Redis. The braces are Redis Cluster's hash tag: all of a run's keys live in one slot.
 
-use crate::{Channel, Lane, RunId, VariationId};
+use crate::{Channel, Lane, RunId, Sequence, VariationId};
 
 /// Prefix and suffix around a run id in `run:{<run id>}:lanes`, for finding runs with `SCAN`.
 const LANES: (&str, &str) = ("run:{", "}:lanes");
@@ -39,9 +39,46 @@ pub fn lease(run: &RunId, variation: &VariationId) -> String {
     format!("run:{{{run}}}:lease:{variation}")
 }
 
+/// Whether `key` is a variation's lease.
+pub fn is_lease(key: &str) -> bool {
+    key.split_once("}:").is_some_and(|(_, rest)| rest.starts_with("lease:"))
+}
+
+/// Key that says which replica is archiving the run.
+pub fn archiving(run: &RunId) -> String {
+    format!("run:{{{run}}}:archiving")
+}
+
 /// The run's read model.
 pub fn summary(run: &RunId) -> String {
     format!("run:{{{run}}}:summary")
+}
+
+/// Pub/sub channel on which a run's past is asked for, see [`crate::PastRequest`].
+pub const PAST_REQUESTS: &str = "replay:requests";
+
+/// Key that lives as long as somebody hears what is said on [`PAST_REQUESTS`].
+pub const REPLAY_ALIVE: &str = "replay:alive";
+
+/// Answer to what is archived of a run: the JSON of a [`crate::PastRun`], or empty if nothing is.
+pub fn past(run: &RunId) -> String {
+    format!("run:{{{run}}}:past")
+}
+
+/// Answer with the archived messages of a lane that follow `after`: a batch, or empty if there are none.
+pub fn past_page(run: &RunId, lane: &Lane, after: Sequence) -> String {
+    format!("run:{{{run}}}:past:{lane}:{after}")
+}
+
+/// Key that says for a moment that somebody is at work on the answer `key`.
+pub fn taken(key: &str) -> String {
+    format!("{key}:taken")
+}
+
+/// Stream of the text that an output lane said so far, joined: entries of `first` and `z`, see
+/// [`crate::snapshot_text`]; an entry's ID is its last message's sequence.
+pub fn snapshot(run: &RunId, lane: &Lane) -> String {
+    format!("run:{{{run}}}:snapshot:{lane}")
 }
 
 /// How many streams and channels the lifecycle events of all runs are spread over.
@@ -73,8 +110,12 @@ mod tests {
         assert_eq!(name("logs/var-1"), "run:{run-abc}:logs:var-1");
         assert_eq!(name("status/var-1"), "run:{run-abc}:status");
         assert_eq!(name("status/@control"), "run:{run-abc}:status");
+        let lane = "output/var-1".parse().unwrap();
+        assert_eq!(snapshot(&run, &lane), "run:{run-abc}:snapshot:output/var-1");
         assert_eq!(lanes(&run), "run:{run-abc}:lanes");
         assert_eq!(run_of_lanes("run:{run-abc}:lanes"), Some(run));
         assert_eq!(run_of_lanes("run:{}:lanes"), None);
+        assert!(is_lease(&lease(&RunId::new("r").unwrap(), &VariationId::new("v").unwrap())));
+        assert!(!is_lease(&summary(&RunId::new("lease").unwrap())));
     }
 }

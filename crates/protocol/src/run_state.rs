@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{End, Entry, Json, Lane, RunId, Selection, Sequence, State, Status, VariationId};
+use crate::{
+    Channel, End, Entry, Json, Lane, PastRun, RunId, Selection, Sequence, State, Status, VariationId,
+};
 
 /// What is known of a run's variations.
 #[derive(Debug, Default)]
@@ -16,6 +18,18 @@ pub struct RunState {
 }
 
 impl RunState {
+    /// What the archive knows; its status messages count as applied.
+    pub fn recalled(past: &PastRun) -> Self {
+        let applied = past.cursor.lanes().filter(|(lane, _)| lane.channel == Channel::Status).collect();
+        let mut state = Self { variations: past.variations.clone(), expected: past.expected, applied };
+        for (lane, _) in past.cursor.lanes() {
+            if let Some(variation) = lane.writer.variation() {
+                state.learn(variation);
+            }
+        }
+        state
+    }
+
     /// Learns that a variation exists.
     pub fn learn(&mut self, variation: &VariationId) {
         if !self.variations.contains_key(variation) {
@@ -45,6 +59,16 @@ impl RunState {
     /// The variations known so far, with their states as far as they said one.
     pub fn variations(&self) -> &BTreeMap<VariationId, Option<State>> {
         &self.variations
+    }
+
+    /// The last status message of a lane that was applied.
+    pub fn position(&self, lane: &Lane) -> Sequence {
+        self.applied.get(lane).copied().unwrap_or_default()
+    }
+
+    /// How many variations the run says it has, at least; 0 if it has not said.
+    pub fn expected(&self) -> usize {
+        self.expected
     }
 
     /// The state of the whole run; running until all the variations it has have ended.

@@ -1,88 +1,135 @@
 //! The archive: what runs said, in object storage.
+//!
+//! A run is Parquet files, the segments, and a log of commits. A commit is created once and never changed, and
+//! that is what publishes its segment: see `docs/adr/0006-archive.md`.
 
-use runcast_protocol::{Cursor, Entry, Lane, RunId, Sequence};
+mod admin;
+mod cache;
+mod checksum;
+mod commit;
+mod draft;
+mod error;
+mod export;
+mod group;
+mod load;
+mod names;
+mod publish;
+mod remove;
+mod row;
+mod run;
+mod store;
+mod sweep;
+mod table;
+mod verify;
 
+pub use admin::{export, list, remove, show, verify};
+pub use checksum::Sha256;
+pub use commit::{Commit, RowGroup, Segment, VERSION};
+pub(crate) use draft::Draft;
+pub use error::ArchiveError;
+pub(crate) use publish::Published;
+pub use remove::Removed;
+pub use run::ArchivedRun;
+pub use verify::Verdict;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use object_store::path::Path;
+use runcast_protocol::{Entry, RunId};
+
+use self::cache::Cache;
+use self::load::Loaded;
+use self::names::Names;
+use self::store::Store;
 use crate::config::ArchiveConfig;
-use crate::readmodel::Summary;
 
-/// Why the archive cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ArchiveError(String);
+/// Row groups and commits of all runs' indexes that are kept in memory, some 200 bytes each.
+const CACHED_INDEX: usize = 200_000;
+/// Bytes of messages that are kept in memory, for those who read on where they stopped.
+const CACHED_BYTES: usize = 32 << 20;
 
 /// The archive. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Archive;
+pub struct Archive(Option<Arc<Shared>>);
+
+/// Row groups that were read, by their segment and where they begin in it.
+type Groups = Cache<(Path, u64), Arc<Vec<Entry>>>;
+
+/// What all clones share.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    names: Names,
+    runs: Mutex<Cache<RunId, Loaded>>,
+    /// By the segment's path and the row group's place in it.
+    groups: Mutex<Groups>,
+}
 
 impl Archive {
     /// The archive that the configuration names; one that holds nothing if it names none.
     ///
     /// # Errors
     /// [`ArchiveError`] if the address cannot be used.
-    pub fn open(_config: &ArchiveConfig) -> Result<Self, ArchiveError> {
-        Ok(Self)
+    pub fn open(config: &ArchiveConfig) -> Result<Self, ArchiveError> {
+        if config.url.is_empty() {
+            return Ok(Self(None));
+        }
+        let store = Store::open(&config.url)?;
+        Ok(Self(Some(Arc::new(Shared {
+            names: Names::below(store.root()),
+            store,
+            runs: Mutex::new(Cache::new(CACHED_INDEX)),
+            groups: Mutex::new(Cache::new(CACHED_BYTES)),
+        }))))
     }
 
-    /// The runs that are archived, as a whole or in part; in order of their names.
+    /// Whether there is one: without an address nothing is archived.
+    pub fn is_configured(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The runs that are archived, as a whole or in part; in order of their names. One that is just being
+    /// removed may be among them.
     ///
     /// # Errors
     /// [`ArchiveError`] if the archive cannot be asked.
     pub async fn runs(&self) -> Result<Vec<RunId>, ArchiveError> {
-        Ok(Vec::new())
+        let Some(shared) = &self.0 else { return Ok(Vec::new()) };
+        let folders = shared.store.folders(shared.names.runs()).await?;
+        let mut runs: Vec<RunId> = folders.iter().filter_map(|folder| names::run(folder)).collect();
+        runs.sort_unstable();
+        Ok(runs)
     }
 
-    /// What is archived of a run; none if nothing is.
+    /// What is archived of a run, at most a second ago; none if nothing is.
     ///
     /// # Errors
     /// [`ArchiveError`] if the archive cannot be asked.
-    pub async fn run(&self, _run: &RunId) -> Result<Option<ArchivedRun>, ArchiveError> {
-        Ok(None)
+    pub async fn run(&self, run: &RunId) -> Result<Option<ArchivedRun>, ArchiveError> {
+        let Some(shared) = &self.0 else { return Ok(None) };
+        match shared.recent(run) {
+            Some(recent) => Ok(Some(recent)),
+            None => shared.load(run).await,
+        }
+    }
+
+    /// What is archived of a run now.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] if the archive cannot be asked.
+    pub async fn run_now(&self, run: &RunId) -> Result<Option<ArchivedRun>, ArchiveError> {
+        let Some(shared) = &self.0 else { return Ok(None) };
+        shared.load(run).await
     }
 }
 
-/// What is archived of a run, as of when it was asked for. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct ArchivedRun {
-    cursor: Cursor,
-    summary: Summary,
-}
-
-impl ArchivedRun {
-    /// How far each lane is archived, from its beginning on.
-    pub fn cursor(&self) -> &Cursor {
-        &self.cursor
+impl Shared {
+    // A panic while holding a lock leaves a cache that works.
+    fn runs(&self) -> MutexGuard<'_, Cache<RunId, Loaded>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The read model of what is archived.
-    pub fn summary(&self) -> &Summary {
-        &self.summary
-    }
-
-    /// Messages of a lane, the next ones after `after`: at least one if any is archived, and not more than
-    /// about a mebibyte. A hole before them is one that was never there to be archived.
-    ///
-    /// # Errors
-    /// [`ArchiveError`] if the archive cannot be read, or is damaged.
-    pub async fn after(&self, _lane: &Lane, _after: Sequence) -> Result<Vec<Entry>, ArchiveError> {
-        Ok(Vec::new())
-    }
-
-    /// Length of the archived text of an output lane, in bytes.
-    pub fn text_len(&self, _lane: &Lane) -> u64 {
-        0
-    }
-
-    /// Where to begin reading a lane for the byte `at` of its text: the sequence after which, and how many
-    /// bytes of text come before that.
-    pub fn text_at(&self, _lane: &Lane, _at: u64) -> (Sequence, u64) {
-        (Sequence::NONE, 0)
-    }
-
-    /// The same backwards: messages of a lane up to and with `upto`, in order, the last ones of these.
-    ///
-    /// # Errors
-    /// [`ArchiveError`] if the archive cannot be read, or is damaged.
-    pub async fn upto(&self, _lane: &Lane, _upto: Sequence) -> Result<Vec<Entry>, ArchiveError> {
-        Ok(Vec::new())
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,6 @@
 //! The service's configuration; `default.toml` explains each option.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Config {
     pub history: HistoryConfig,
     pub archive: ArchiveConfig,
     pub runs: RunsConfig,
+    pub restore: RestoreConfig,
     pub cors: CorsConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
@@ -78,6 +80,17 @@ pub struct ArchiveConfig {
 pub struct RunsConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub interval: Duration,
+}
+
+/// `[restore]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct RestoreConfig {
+    pub concurrency: NonZeroUsize,
+    pub memory: ByteSize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub ttl: Duration,
 }
 
 /// `[cors]`

@@ -58,7 +58,7 @@ pub async fn run(
         AbortOnDropHandle::new(tokio::spawn(watch(context.clone(), health))),
         AbortOnDropHandle::new(tokio::spawn(archiver::run(context.clone(), config.archive.clone()))),
         AbortOnDropHandle::new(tokio::spawn(readmodel::run(context.clone(), config.runs.clone()))),
-        AbortOnDropHandle::new(tokio::spawn(restore::run(context.clone(), subscriber))),
+        AbortOnDropHandle::new(tokio::spawn(restore::run(context.clone(), subscriber, config.restore))),
     ];
     let options = ServeOptions {
         header_timeout: config.http.header_timeout,

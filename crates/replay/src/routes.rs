@@ -4,12 +4,14 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{Body, problem};
+use runcast_runtime::http::{Body, empty, problem};
 
+use crate::archive;
 use crate::config::HistoryConfig;
 use crate::context::Context;
 use crate::error::Error;
 use crate::history;
+use crate::readmodel;
 
 /// What answers requests.
 #[derive(Debug, Clone)]
@@ -42,6 +44,37 @@ impl Routes {
             }
             (&Method::GET, ["v1", "runs", run, "replay"]) => {
                 history::replay(&self.context, &run_id(run)?, query, headers).await
+            }
+            (&Method::OPTIONS, _) => {
+                let mut response = Response::new(empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                Ok(response)
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs"]) => readmodel::list(&self.context, query),
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run]) => {
+                readmodel::show(&self.context, &run_id(run)?, query, headers).await
+            }
+            (&Method::POST, ["v1", "runs", run, "rebuild"]) => {
+                readmodel::rebuild(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run, "dead"]) => {
+                readmodel::dead_letters(&self.context, &run_id(run)?, query).await
+            }
+            (&Method::POST, ["v1", "runs", run, "dead", id, "requeue"]) => {
+                readmodel::requeue(&self.context, &run_id(run)?, id, query).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "runs", run, "export"]) => {
+                archive::export(&self.context, &run_id(run)?, request.uri().query()).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "archive"]) => {
+                archive::list(&self.context, request.uri().query()).await
+            }
+            (&Method::GET | &Method::HEAD, ["v1", "archive", run]) => {
+                archive::show(&self.context, &run_id(run)?).await
+            }
+            (&Method::DELETE, ["v1", "archive", run]) => archive::remove(&self.context, &run_id(run)?).await,
+            (&Method::POST, ["v1", "archive", run, "verify"]) => {
+                archive::verify(&self.context, &run_id(run)?).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }

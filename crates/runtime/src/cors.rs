@@ -1,8 +1,8 @@
-//! Which origins' pages may read the streams (Fetch standard, "CORS protocol").
+//! Which origins' pages may read what a service serves (Fetch standard, "CORS protocol").
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{HeaderMap, Response};
 
@@ -53,7 +53,12 @@ impl Cors {
         // Last-Event-ID is what clients other than EventSource send by themselves.
         headers.insert(
             ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Last-Event-ID, Cache-Control, Authorization"),
+            HeaderValue::from_static("Last-Event-ID, Cache-Control, Authorization, Range, If-Range"),
+        );
+        // What a page needs to go on to the next page, or to ask for a range.
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Runcast-Next, Link, ETag, Content-Range, Accept-Ranges"),
         );
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     }

@@ -31,6 +31,9 @@ impl CatchUp {
     /// Enters the ring if it holds all that is missing, else reads a page.
     pub async fn step(&mut self) -> Step {
         loop {
+            if self.past.view.is_let_go() {
+                return Step::Over;
+            }
             if let Some(live) = self.enter() {
                 return Step::Enter(Box::new(Phase::Live(live)));
             }

@@ -25,6 +25,7 @@ pub struct Config {
     pub page: PageConfig,
     pub view: ViewConfig,
     pub feed: FeedConfig,
+    pub past: PastConfig,
     pub drain: DrainConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
@@ -103,6 +104,15 @@ pub struct FeedConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub linger: Duration,
     pub inbox: usize,
+}
+
+/// `[past]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct PastConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub wait: Duration,
 }
 
 /// `[drain]`

@@ -13,6 +13,7 @@ use runcast_protocol::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::archived::Archived;
 use crate::config::FeedConfig;
 use crate::hub::Feeds;
 use crate::metrics::Metrics;
@@ -20,6 +21,8 @@ use crate::ring::RingLimits;
 use crate::run_info::read_state;
 use crate::tracker::Tracker;
 use crate::view::View;
+
+mod past;
 
 /// Checks in a row that must find pub/sub deaf before the subscriptions are made anew.
 const DEAF_CHECKS: u32 = 2;
@@ -55,6 +58,7 @@ pub struct Feed {
     requests: mpsc::Receiver<OpenView>,
     tracker: Tracker,
     state: RunState,
+    archived: Archived,
     /// Channels that some view asked for, and status, which tells of variations and of the end.
     channels: BTreeSet<Channel>,
     views: Vec<Arc<View>>,
@@ -84,6 +88,7 @@ impl Feed {
             requests,
             tracker: Tracker::default(),
             state: RunState::default(),
+            archived: Archived::default(),
             channels: [Channel::Status].into(),
             views: Vec::new(),
             may_be_over: false,
@@ -103,6 +108,7 @@ impl Feed {
                 biased;
                 Some(request) = self.requests.recv() => self.open(request).await,
                 incoming = self.inbox.next() => self.take_in(incoming).await,
+                past = self.archived.answer() => self.look_again(past).await,
                 _ = check.tick() => {
                     if self.is_idle() && self.leave() {
                         break;
@@ -119,6 +125,10 @@ impl Feed {
     }
 
     async fn open(&mut self, OpenView { selection, reply }: OpenView) {
+        if self.archived.known().is_some() {
+            // It may have begun anew, and then a newcomer is not to begin with what was.
+            self.check().await;
+        }
         let known = self.views.iter().find(|view| *view.selection() == selection);
         let view = match known {
             Some(view) => view.clone(),
@@ -134,10 +144,18 @@ impl Feed {
         self.subscribe(&named).await;
         // Where the run stands must be known before a viewer can be told what lies in the past.
         let mut pause = Duration::from_millis(50);
-        while let Err(error) = self.refresh().await {
-            tracing::debug!(run = %self.run, %error, "waiting for redis before opening a view");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+        let lanes = loop {
+            match self.refresh().await {
+                Ok(lanes) => break lanes,
+                Err(error) => {
+                    tracing::debug!(run = %self.run, %error, "waiting for redis before opening a view");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+            }
+        };
+        if lanes.is_empty() {
+            self.look_back().await;
         }
         let head = self.tracker.cursor(|lane| selection.has_lane(lane));
         let view = Arc::new(View::new(selection, head, self.context.ring));
@@ -165,10 +183,16 @@ impl Feed {
     async fn refresh(&mut self) -> Result<BTreeMap<Lane, LaneState>, BusError> {
         let known = self.state.variations().len();
         let mut lanes = self.context.bus.lanes(&self.run).await?;
+        if self.archived.is_another_than(&lanes) {
+            self.begin_anew();
+        }
         let is_new = |lane: &Lane| lane.channel == Channel::Status && !self.tracker.follows(lane);
         if lanes.keys().any(is_new) {
             // What a lane said before it is followed counts for the state as well.
-            self.state = read_state(&self.context.bus, &self.run).await?;
+            let before =
+                self.archived.known().map_or_else(RunState::default, |past| RunState::recalled(&past));
+            self.state = read_state(&self.context.bus, &self.run, before).await?;
+            self.look_for_lost_states(&lanes);
             self.may_be_over = true;
         }
         for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
@@ -221,7 +245,13 @@ impl Feed {
         };
         match self.tracker.offer(&batch) {
             Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
-            Some(Placement::Duplicate) => self.context.metrics.duplicates.add(1, &[]),
+            Some(Placement::Duplicate) => {
+                self.context.metrics.duplicates.add(1, &[]);
+                if self.archived.known().is_some() {
+                    // Perhaps of another run of that name.
+                    self.check().await;
+                }
+            }
             Some(Placement::Ahead) => {}
             // A lane that begins: if Redis cannot be asked now, the next check finds it.
             None => self.check().await,
@@ -229,8 +259,13 @@ impl Feed {
     }
 
     async fn check(&mut self) {
-        if let Err(error) = self.refresh().await {
-            tracing::debug!(run = %self.run, %error, "could not check the lanes");
+        match self.refresh().await {
+            // Who keeps the archive may have been away, or busy.
+            Ok(lanes) if lanes.is_empty() && self.tracker.is_empty() && !self.views.is_empty() => {
+                self.archived.ask(&self.context.bus, &self.run);
+            }
+            Ok(lanes) => self.look_for_lost_states(&lanes),
+            Err(error) => tracing::debug!(run = %self.run, %error, "could not check the lanes"),
         }
         self.may_be_over = true;
     }
@@ -266,13 +301,14 @@ impl Feed {
     }
 
     /// Reads from the streams what is missing, lane by lane in turn, and takes in between what
-    /// arrives meanwhile.
+    /// arrives meanwhile. What Redis has lost is not waited for here, where everybody would wait: viewers
+    /// that lie behind the ring ask for it, each at its own pace.
     async fn catch_up(&mut self) {
         while let Some((lane, upto)) = self.tracker.behind() {
             let Some(track) = self.tracker.get(&lane) else { continue };
             let mut reader = LaneReader::new(lane.clone(), track.position, track.scan);
             self.context.metrics.backfills.add(1, &[]);
-            match reader.page(&self.context.bus, &self.run, upto).await {
+            match reader.page_of_redis(&self.context.bus, &self.run, upto).await {
                 Ok(Found::Items(items)) => {
                     self.tracker.advance(&lane, reader.position(), reader.scan());
                     self.pass_on_items(&lane, items);

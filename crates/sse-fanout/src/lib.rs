@@ -4,6 +4,7 @@
 //! A run that somebody watches has one [`feed`]; it passes messages on to the run's [`view`]s,
 //! which encode each once into a [`ring`] that all their [`viewer`]s read.
 
+pub mod archived;
 pub mod assets;
 pub mod catch_up;
 pub mod config;
@@ -55,7 +56,7 @@ pub async fn run(
     health: Health,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let bus = Bus::connect(&config.redis)?;
+    let bus = Bus::connect(&config.redis)?.asking_past(config.past.wait);
     let subscriber = Subscriber::connect(&bus)?;
     let metrics = Metrics::new();
     let cors = Cors::parse(&config.cors.origins)

@@ -40,7 +40,7 @@ impl Live {
             if self.reader.next() < progress.end {
                 continue;
             }
-            if progress.is_over || self.progress.changed().await.is_err() {
+            if progress.is_over || progress.is_let_go || self.progress.changed().await.is_err() {
                 return Step::Over;
             }
         }

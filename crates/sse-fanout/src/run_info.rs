@@ -28,36 +28,37 @@ pub struct VariationInfo {
     pub positions: BTreeMap<&'static str, Sequence>,
 }
 
-/// Asks Redis about a run; none if it knows no such run.
+/// Asks about a run, of Redis or, if that knows no such run, what is archived; none if nothing is known.
 ///
 /// # Errors
 /// [`BusError`] if Redis cannot be asked.
 pub async fn run_info(bus: &Bus, run: &RunId) -> Result<Option<RunInfo>, BusError> {
     let lanes = bus.lanes(run).await?;
-    if lanes.is_empty() {
-        return Ok(None);
-    }
-    let state = read_state(bus, run).await?;
+    let (cursor, state): (Cursor, RunState) = if lanes.is_empty() {
+        let Some(past) = bus.past_run(run).answer().await? else { return Ok(None) };
+        (past.cursor.clone(), RunState::recalled(&past))
+    } else {
+        let cursor = lanes.into_iter().map(|(lane, at)| (lane, at.last)).collect();
+        (cursor, read_state(bus, run, RunState::default()).await?)
+    };
     let mut variations: BTreeMap<VariationId, VariationInfo> = BTreeMap::new();
     for (variation, state) in state.variations() {
         variations.entry(variation.clone()).or_default().state = *state;
     }
-    for (lane, at) in &lanes {
+    for (lane, last) in cursor.lanes() {
         if let Some(variation) = lane.writer.variation() {
             let info = variations.entry(variation.clone()).or_default();
-            info.positions.insert(lane.channel.as_str(), at.last);
+            info.positions.insert(lane.channel.as_str(), last);
         }
     }
-    let cursor = lanes.into_iter().map(|(lane, at)| (lane, at.last)).collect();
     Ok(Some(RunInfo { run_id: run.clone(), state: state.state(), variations, cursor }))
 }
 
-/// Reads the states that a run's variations have said so far.
+/// Reads the states that a run's variations have said so far, on top of what is known from the archive.
 ///
 /// # Errors
 /// [`BusError`] if Redis cannot be asked.
-pub async fn read_state(bus: &Bus, run: &RunId) -> Result<RunState, BusError> {
-    let mut state = RunState::default();
+pub async fn read_state(bus: &Bus, run: &RunId, mut state: RunState) -> Result<RunState, BusError> {
     // Any lane of the shared stream leads to it.
     let stream = Lane { channel: Channel::Status, writer: Writer::Control };
     let mut after = EntryId::default();

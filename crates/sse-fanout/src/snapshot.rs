@@ -1,18 +1,22 @@
 //! `from=snapshot`: what each lane said so far, at once, and then live.
+//!
+//! A lane's text is read from its stored snapshots as far as they go, which another service writes, and
+//! from the lane itself for the rest: what lies beyond them, and in holes between them, which are of
+//! messages that could not be had. A viewer sees the same either way.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use runcast_bus::{Found, Item, LaneReader, PAUSE, Scan, SnapshotEntry};
 use runcast_protocol::{Channel, Cursor, Entry, EventName, Json, Lane, Sequence, Snapshot};
-use serde::Deserialize;
-
-use runcast_bus::{Found, Item, LaneReader, PAUSE, Scan};
 
 use crate::catch_up::CatchUp;
 use crate::past::Past;
 use crate::view::{encode, json};
 use crate::viewer::{Phase, Step};
+
+/// Stored snapshots that are read at once; each is some hundreds of KiB of text.
+const STORED_AT_ONCE: u64 = 4;
 
 /// A viewer that gets snapshots: the text of each output lane, the last message of each status
 /// lane. The other lanes begin live. A text above the limit comes as several snapshots, one after
@@ -34,6 +38,10 @@ pub struct Snapshots {
 struct Gathering {
     reader: LaneReader,
     upto: Sequence,
+    /// Stored snapshots that come next.
+    stored: VecDeque<SnapshotEntry>,
+    /// Whether there are more of them.
+    more_stored: bool,
     /// First and last message that the next snapshot stands for.
     span: Option<(Sequence, Sequence)>,
     text: String,
@@ -75,7 +83,22 @@ impl Snapshots {
                 self.current = None;
                 continue;
             }
-            let upto = current.upto;
+            if current.more_stored && current.stored.is_empty() {
+                let (run, lane) = (&self.past.run, current.reader.lane());
+                let after = current.reader.position();
+                let stored = self.past.bus.snapshots(run, lane, after, STORED_AT_ONCE).await;
+                current.offer(stored.unwrap_or_else(|error| {
+                    tracing::debug!(%run, %lane, %error, "could not read stored snapshots");
+                    Vec::new()
+                }));
+            }
+            if current.take_stored() {
+                if current.text.len() >= self.limit {
+                    self.finish();
+                }
+                continue;
+            }
+            let upto = current.before_stored();
             match current.reader.page(&self.past.bus, &self.past.run, upto).await {
                 Ok(Found::Items(items)) => self.gather(items),
                 Ok(Found::NotYet) => tokio::time::sleep(PAUSE).await,
@@ -120,23 +143,54 @@ impl Snapshots {
 
 impl Gathering {
     fn new(lane: Lane, upto: Sequence) -> Self {
+        let more_stored = lane.channel == Channel::Output;
         let reader = LaneReader::new(lane, Sequence::NONE, Scan::default());
-        Self { reader, upto, span: None, text: String::new(), message: None }
+        let (span, text, message) = (None, String::new(), None);
+        Self { reader, upto, stored: VecDeque::new(), more_stored, span, text, message }
+    }
+
+    /// Takes in the stored snapshots that were read, as far as they belong to what is asked for.
+    fn offer(&mut self, stored: Vec<SnapshotEntry>) {
+        self.more_stored = stored.len() as u64 == STORED_AT_ONCE;
+        for entry in stored {
+            if entry.last > self.upto {
+                self.more_stored = false;
+                break;
+            }
+            self.stored.push_back(entry);
+        }
+    }
+
+    /// Takes the next stored snapshot, if that is what comes next.
+    fn take_stored(&mut self) -> bool {
+        let next = self.reader.position().next();
+        if self.stored.front().is_some_and(|entry| entry.first < next) {
+            // They lie one over another, as they never should: the lane has it all.
+            self.stored.clear();
+            self.more_stored = false;
+        }
+        if self.stored.front().is_none_or(|entry| entry.first != next) {
+            return false;
+        }
+        let Some(entry) = self.stored.pop_front() else { return false };
+        let (first, _) = self.span.unwrap_or((entry.first, entry.last));
+        self.span = Some((first, entry.last));
+        self.text.push_str(&entry.text);
+        self.reader = LaneReader::new(self.reader.lane().clone(), entry.last, Scan::default());
+        true
+    }
+
+    /// How far the lane itself is to be read: up to the next stored snapshot.
+    fn before_stored(&self) -> Sequence {
+        self.stored.front().map_or(self.upto, |entry| entry.first.previous())
     }
 
     /// Adds a message; true if there is enough for a snapshot.
     fn add(&mut self, entry: &Entry, limit: usize, past: &Past) -> bool {
-        #[derive(Deserialize)]
-        struct Content<'a> {
-            #[serde(borrow)]
-            content: Cow<'a, str>,
-        }
         let (first, _) = self.span.unwrap_or((entry.sequence, entry.sequence));
         self.span = Some((first, entry.sequence));
         if self.reader.lane().channel == Channel::Output {
-            if let Ok(Content { content }) = serde_json::from_slice(&entry.line) {
-                self.text.push_str(&content);
-            }
+            self.text.push_str(&entry.text().unwrap_or_default());
         } else if past.view.selection().has_variation(&entry.variation) {
             self.message = std::str::from_utf8(&entry.line).ok().and_then(|line| Json::parse(line).ok());
         }

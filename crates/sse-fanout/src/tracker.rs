@@ -34,6 +34,11 @@ impl Tracker {
         self.lanes.entry(lane).or_insert(Track { position, known: position, scan: Scan::default() });
     }
 
+    /// Whether no lane is followed.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Whether a lane is followed.
     pub fn follows(&self, lane: &Lane) -> bool {
         self.lanes.contains_key(lane)

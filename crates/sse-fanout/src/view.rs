@@ -24,6 +24,8 @@ pub struct Progress {
     pub end: u64,
     /// Whether the last frame was `end`.
     pub is_over: bool,
+    /// Whether its viewers are to come back for another view.
+    pub is_let_go: bool,
 }
 
 impl View {
@@ -50,6 +52,16 @@ impl View {
     /// Whether the viewers' run, or what they chose of it, is over.
     pub fn is_over(&self) -> bool {
         self.end.borrow().is_over
+    }
+
+    /// Has the viewers come back: what they watch is not what the run has turned out to be.
+    pub fn let_go(&self) {
+        self.end.send_modify(|progress| progress.is_let_go = true);
+    }
+
+    /// Whether the viewers are to come back.
+    pub fn is_let_go(&self) -> bool {
+        self.end.borrow().is_let_go
     }
 
     /// Passes on messages of one lane, the next ones.
@@ -93,7 +105,10 @@ impl View {
 
     /// Called with the ring still held, so that nobody who sees the news finds an older ring.
     fn tell(&self, ring: &Ring, is_over: bool) {
-        self.end.send_replace(Progress { end: ring.end(), is_over });
+        self.end.send_modify(|progress| {
+            progress.end = ring.end();
+            progress.is_over = is_over;
+        });
     }
 }
 

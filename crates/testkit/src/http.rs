@@ -26,6 +26,22 @@ pub async fn http_get(url: &str, headers: &[(&str, &str)]) -> anyhow::Result<(u1
     Ok((parts.status.as_u16(), parts.headers, body))
 }
 
+/// POSTs nothing to an address such as `http://127.0.0.1:8080/path`: status and body.
+///
+/// # Errors
+/// If the server cannot be reached.
+pub async fn http_post(url: &str) -> anyhow::Result<(u16, Bytes)> {
+    let rest = url.strip_prefix("http://127.0.0.1:").context("a loopback address")?;
+    let (port, path) = rest.split_once('/').context("a path")?;
+    let stream = TcpStream::connect(("127.0.0.1", port.parse()?)).await?;
+    let request = Request::post(format!("/{path}")).header("host", "127.0.0.1");
+    let (response, task) = send(stream, request.body(Full::default())?).await?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await?.to_bytes();
+    task.abort();
+    Ok((status, body))
+}
+
 /// POSTs to a Unix socket: status and body.
 ///
 /// # Errors

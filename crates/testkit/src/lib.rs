@@ -21,7 +21,7 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterNode};
 pub use history::History;
-pub use http::{http_get, unix_get, unix_post};
+pub use http::{http_get, http_post, unix_get, unix_post};
 pub use pen::{Pen, message};
 pub use process::{Process, binary, free_port};
 pub use proxy::{Cut, Proxy};
