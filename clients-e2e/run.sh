@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Clients of other makes against the real services: SSE, gRPC and gRPC-Web. Builds nothing: expects
-# runcast-sidecar, runcast-fanout, runcast-control and runcast-replay in target/debug, and redis-server on the PATH or under
-# target/tools.
+# Clients of other makes against the real services: SSE, gRPC, gRPC-Web and the archive; and the modules of the page.
+# Builds nothing: expects runcast-sidecar, runcast-fanout, runcast-control and runcast-replay in target/debug, and
+# redis-server on the PATH or under target/tools.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -59,6 +59,7 @@ rm -rf "$work/stubs" && mkdir -p "$work/stubs"
 "$python" -m grpc_tools.protoc -I "$root/proto" --python_out="$work/stubs" --grpc_python_out="$work/stubs" \
   "$root"/proto/runcast/control/v1/*.proto
 
+node "$here/page.mjs"
 node "$here/sse.mjs" "$bin" "$python"
 node "$here/control.mjs" "$bin" "$python" "$work/stubs"
 exec node "$here/archive.mjs" "$bin" "$python"

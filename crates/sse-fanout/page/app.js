@@ -133,7 +133,9 @@ function watch(run) {
 
   // What is known of the run as a whole comes before its history, which may be long.
   function takeSummary({ variations }) {
+    const chosen = query.get('variations')?.split(',');
     for (const [id, { state, exit_code, reason }] of Object.entries(variations ?? {})) {
+      if (chosen && !chosen.includes(id)) continue;
       const known = columns.has(id) && column(id).isOver;
       if (!known && typeof state === 'string') column(id).become({ state, exit_code, reason });
     }

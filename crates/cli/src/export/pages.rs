@@ -7,7 +7,7 @@ use runcast_protocol::{Channel, Cursor, Lane, Message, RunId, Sequence, Variatio
 use serde::Deserialize;
 
 use crate::export::Written;
-use crate::export::patience::Patience;
+use crate::export::patience::{Patience, chunk};
 use crate::export::progress::Progress;
 use crate::export::target::Target;
 use crate::server::Server;
@@ -80,7 +80,7 @@ pub(super) async fn export(
         let next = answer.headers.get(NEXT).map(|next| next.to_str().map(str::to_owned)).transpose()?;
         let before = lines.written.bytes;
         let cut = loop {
-            match answer.chunk().await {
+            match chunk(&mut answer).await {
                 Ok(Some(bytes)) => lines.take(&bytes, target, progress)?,
                 Ok(None) => break None,
                 Err(error) => break Some(error),

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use runcast_protocol::RunId;
 
 use crate::export::Written;
-use crate::export::patience::Patience;
+use crate::export::patience::{Patience, chunk};
 use crate::export::progress::Progress;
 use crate::export::target::Target;
 use crate::server::{Answer, Server};
@@ -58,15 +58,15 @@ async fn copy(
 ) -> anyhow::Result<anyhow::Result<u64>> {
     let (mut bytes, mut last) = (0, Vec::new());
     loop {
-        let chunk = match answer.chunk().await {
-            Ok(Some(chunk)) => chunk,
+        let piece = match chunk(&mut answer).await {
+            Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(error) => return Ok(Err(error)),
         };
-        target.write(&chunk)?;
-        progress.add(chunk.len() as u64);
-        bytes += chunk.len() as u64;
-        last.extend_from_slice(&chunk[chunk.len().saturating_sub(MAGIC.len())..]);
+        target.write(&piece)?;
+        progress.add(piece.len() as u64);
+        bytes += piece.len() as u64;
+        last.extend_from_slice(&piece[piece.len().saturating_sub(MAGIC.len())..]);
         last.drain(..last.len().saturating_sub(MAGIC.len()));
     }
     Ok(if last == MAGIC { Ok(bytes) } else { Err(anyhow::anyhow!("it ends before its end")) })

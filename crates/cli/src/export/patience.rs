@@ -2,15 +2,28 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-use tokio::time::sleep;
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 
+use crate::server::Answer;
 use crate::tail::follow::delay;
 
 /// First pause before another attempt; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Attempts that may fail one after the other.
 const ATTEMPTS: u32 = 5;
+
+/// A connection on which nothing comes for so long is as good as broken.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// The next piece of an answer; none at its end.
+///
+/// # Errors
+/// If the connection breaks or stands still.
+pub(crate) async fn chunk(answer: &mut Answer) -> anyhow::Result<Option<Bytes>> {
+    timeout(STANDSTILL, answer.chunk()).await.with_context(|| format!("nothing came for {STANDSTILL:?}"))?
+}
 
 /// Counts attempts that brought nothing.
 #[derive(Debug, Default)]

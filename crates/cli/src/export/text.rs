@@ -5,7 +5,7 @@ use http::StatusCode;
 use runcast_protocol::{RunId, VariationId};
 
 use crate::export::Written;
-use crate::export::patience::Patience;
+use crate::export::patience::{Patience, chunk};
 use crate::export::progress::Progress;
 use crate::export::target::Target;
 use crate::server::{Answer, Server};
@@ -109,7 +109,7 @@ impl Said {
         // A server that knows no ranges sends again what we have.
         let mut known = if whole { self.offset } else { 0 };
         loop {
-            let bytes = match answer.chunk().await {
+            let bytes = match chunk(&mut answer).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(None),
                 Err(error) => return Ok(Some(error)),
