@@ -9,6 +9,7 @@ mod agents;
 mod kept;
 mod line;
 mod nemesis;
+mod record;
 mod report;
 mod silences;
 mod topology;
@@ -24,6 +25,7 @@ use runcast_testkit::Fanout;
 
 use crate::agents::Agents;
 use crate::nemesis::{Fault, Nemesis};
+use crate::record::Record;
 use crate::report::{Report, Timeline};
 use crate::topology::{Kind, Topology};
 use crate::watchers::Watchers;
@@ -77,6 +79,7 @@ async fn main() {
     let topology = Topology::start(options.topology).await;
     timeline.tell("redis is up");
     let fanouts = [Fanout::start(&topology.url()).await, Fanout::start(&topology.url()).await];
+    let record = Record::start(&topology.url()).await;
     let ports = [fanouts[0].port(), fanouts[1].port()];
     let agents = Agents::start(&topology.url(), &options).await;
     let watchers = Watchers::start(ports, options.viewers, seed);
@@ -92,7 +95,9 @@ async fn main() {
     let written = agents.finish().await;
     let seen = watchers.finish().await;
     let kept = nemesis.kept().await;
-    let failures = Report { timeline, nemesis: &nemesis, written, seen, writes, kept }.print();
+    let evicted = nemesis.outages.iter().any(|outage| outage.fault == Fault::FillMemory);
+    let problems = record.check(evicted).await;
+    let failures = Report { timeline, nemesis: &nemesis, written, seen, writes, kept, problems }.print();
     if failures > 0 {
         println!("{failures} failures; repeat with --seed {seed}");
         std::process::exit(1);

@@ -55,6 +55,8 @@ pub(crate) struct Report<'a> {
     /// When nothing was appended.
     pub(crate) writes: Silences,
     pub(crate) kept: Kept,
+    /// What is wrong with archive and read model.
+    pub(crate) problems: Vec<String>,
 }
 
 /// How long things stood still because of a fault.
@@ -88,6 +90,10 @@ impl Report<'_> {
                 }
                 Ok(viewer) => failures += self.check(number, viewer),
             }
+        }
+        for problem in &self.problems {
+            println!("FAILED {problem}");
+            failures += 1;
         }
         if let Some(Ok(steady)) = self.seen.first() {
             self.print_stalls(steady);
