@@ -219,7 +219,6 @@ async fn a_run_is_replayed_and_exported_by_the_real_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the archive and the read models of the replay service"]
 async fn a_run_is_archived_verified_fetched_and_deleted() {
     let redis = Redis::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -250,8 +249,12 @@ async fn a_run_is_archived_verified_fetched_and_deleted() {
     redis.command(&["FLUSHALL"]).await.unwrap();
     let (_, stdout, _) = said(&runcast(&url, &["replay", "run-1", "--speed", "max"]).await);
     assert_eq!(stdout, text, "what Redis has let go is there all the same");
-    let (_, stdout, _) = said(&runcast(&url, &["runs"]).await);
-    assert!(stdout.contains("run-1") && stdout.contains("succeeded"), "{stdout}");
+    // What is known of runs is kept up by and by.
+    runcast_testkit::eventually("the run is listed", std::time::Duration::from_secs(30), async || {
+        let (_, stdout, _) = said(&runcast(&url, &["runs"]).await);
+        (stdout.contains("run-1") && stdout.contains("succeeded")).then_some(())
+    })
+    .await;
     assert_eq!(runcast(&url, &["archive", "rm", "run-1", "--yes"]).await.status.code(), Some(0));
     let (_, stdout, _) = said(&runcast(&url, &["archive", "ls"]).await);
     assert_eq!(stdout, "Nothing is archived.\n");

@@ -16,7 +16,7 @@ use crate::table::{size, table};
 struct Archived {
     run_id: RunId,
     #[serde(default)]
-    segments: Value,
+    segments: u64,
     #[serde(default)]
     messages: u64,
     #[serde(default)]
@@ -27,6 +27,9 @@ struct Archived {
     complete: bool,
     #[serde(default)]
     archived_at: Option<Timestamp>,
+    /// Why it cannot be read, if it cannot.
+    #[serde(default)]
+    error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,13 +43,6 @@ struct Segment {
     lanes: Value,
 }
 
-impl Archived {
-    /// A number in lists, an array with the details of one run.
-    fn segments(&self) -> u64 {
-        self.segments.as_array().map_or_else(|| self.segments.as_u64().unwrap_or(0), |list| list.len() as u64)
-    }
-}
-
 /// A table of archived runs.
 pub(super) fn runs(runs: &[Value]) -> anyhow::Result<String> {
     if runs.is_empty() {
@@ -57,8 +53,8 @@ pub(super) fn runs(runs: &[Value]) -> anyhow::Result<String> {
         let run = Archived::deserialize(run)?;
         Ok([
             run.run_id.to_string(),
-            if run.complete { "whole" } else { "so far" }.to_owned(),
-            run.segments().to_string(),
+            kept(&run).to_owned(),
+            run.segments.to_string(),
             run.messages.to_string(),
             size(run.bytes),
             size(run.raw_bytes),
@@ -78,11 +74,19 @@ pub(super) fn runs(runs: &[Value]) -> anyhow::Result<String> {
     Ok(table(columns, &rows))
 }
 
+fn kept(run: &Archived) -> &'static str {
+    match run {
+        Archived { error: Some(_), .. } => "damaged",
+        Archived { complete: true, .. } => "whole",
+        _ => "so far",
+    }
+}
+
 /// One run with its segments.
 pub(super) fn run(archived: &Value) -> anyhow::Result<String> {
     let mut text = runs(std::slice::from_ref(archived))?;
     let segments =
-        Vec::<Segment>::deserialize(archived.get("segments").unwrap_or(&Value::Null)).unwrap_or_default();
+        Vec::<Segment>::deserialize(archived.get("segment_list").unwrap_or(&Value::Null)).unwrap_or_default();
     if segments.is_empty() {
         return Ok(text);
     }
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_run_is_shown_with_its_segments() {
-        let archived = json!({"run_id":"r","segments":[{"name":"00000001-0123456789abcdef.parquet","bytes":2048,
+        let archived = json!({"run_id":"r","segments":1,"segment_list":[{"name":"00000001-0123456789abcdef.parquet","bytes":2048,
             "sha256":"0123456789abcdef0123","lanes":[{},{}]}],"messages":10,"bytes":2048,"raw_bytes":20480,
             "complete":true,"archived_at":null,"later":1});
         let expected = "\
@@ -147,6 +151,8 @@ SEGMENT                             SIZE  LANES  SHA-256
 ";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(&run(&archived).unwrap()), squeeze(expected));
+        let damaged = runs(&[json!({"run_id":"r","error":"its log has a hole"})]).unwrap();
+        assert!(damaged.contains("damaged"), "{damaged}");
         assert_eq!(runs(&[]).unwrap(), "Nothing is archived.\n");
     }
 }
