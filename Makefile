@@ -15,7 +15,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-valkey test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,7 +62,11 @@ test-valkey: bins ## The tests that speak to Redis once more, against Valkey
 	RUNCAST_REDIS_SERVER=$(CURDIR)/target/tools/valkey-server \
 	  $(CARGO_TEST) --workspace $(VALKEY_TESTS:%=--test %)
 
-test-clients: tools bins proto-lint ## Clients of other makes (npm, Python): SSE with reconnects, gRPC, gRPC-Web
+test-s3: bins ## The archive on a real S3 server (SeaweedFS)
+	@scripts/tools.sh weed
+	$(CARGO_TEST) -p runcast-replay --test s3
+
+test-clients: tools bins proto-lint ## Clients of other makes: SSE with reconnects, gRPC, gRPC-Web, DuckDB
 	clients-e2e/run.sh
 
 latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words

@@ -27,7 +27,7 @@ def digest(text):
 
 def read(files, name):
     lines = [json.loads(line) for line in served.text.splitlines()]
-    rows = db.sql(f"SELECT count(*), count(DISTINCT (channel, writer, sequence)) FROM '{files}'").fetchone()
+    rows = db.sql(f"SELECT count(*), count(DISTINCT (channel, writer, sequence)) FROM '{files}'").fetchall()[0]
     check(f"{name}: each message is one row", rows, (len(lines), len(lines)))
     said = db.sql(
         f"SELECT variation_id, string_agg(message->>'content', '' ORDER BY sequence) FROM '{files}' "
@@ -37,7 +37,7 @@ def read(files, name):
     for variation, text in said:
         words = http.get(f"/v1/runs/{run}/messages", params={"variations": variation, "format": "text"}).text
         check(f"{name}: {variation} said the same", digest(text), digest(words))
-    times = db.sql(f"SELECT min(timestamp)::VARCHAR, max(timestamp)::VARCHAR FROM '{files}'").fetchone()
+    times = db.sql(f"SELECT min(timestamp)::VARCHAR, max(timestamp)::VARCHAR FROM '{files}'").fetchall()[0]
     stamps = sorted(line["timestamp"].replace("T", " ").rstrip("Z0").rstrip(".") for line in lines)
     check(f"{name}: the times are times", [time.split("+")[0].rstrip("0").rstrip(".") for time in times], [stamps[0], stamps[-1]])
     raw = db.sql(f"SELECT message FROM '{files}' ORDER BY channel, writer, sequence").fetchall()
