@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use runcast_bus::LaneState;
 use runcast_protocol::{Lane, RunId};
+use tokio::time::Instant;
 
 use super::due::{Look, behind, is_due, lacking};
 use super::watched::Watched;
 use super::{Archiver, work::Outcome};
 use crate::error::Error;
+
+/// For so many looks Redis may have less of a run than the archive before that is told.
+const SHORT: u32 = 6;
 
 impl Archiver {
     pub(super) async fn look(&mut self) {
@@ -69,7 +73,7 @@ impl Archiver {
             self.protect(run, over).await?;
             return Ok(age);
         }
-        watched.told_reused = false;
+        (watched.told_reused, watched.short_since) = (false, None);
         let complete = watched.known().is_some_and(crate::archive::ArchivedRun::is_complete);
         if messages == 0 && complete {
             if over {
@@ -145,7 +149,9 @@ impl Archiver {
     }
 
     fn tell_reused(&self, run: &RunId, lane: &Lane, watched: &mut Watched) {
-        if !std::mem::replace(&mut watched.told_reused, true) {
+        // What a failover lost is sent again: that takes a moment.
+        let short = watched.short_since.get_or_insert_with(Instant::now).elapsed();
+        if short > self.config.interval * SHORT && !std::mem::replace(&mut watched.told_reused, true) {
             self.context.metrics.archive_reused.add(1, &[]);
             tracing::error!(
                 %run, %lane,

@@ -26,6 +26,8 @@ pub(super) struct Watched {
     weighed: Option<(u64, u64)>,
     /// How far shared streams were searched when the commit of this number was made.
     pub(super) scans: Option<(u64, HashMap<Lane, Scan>)>,
+    /// Since when Redis has less of it than the archive.
+    pub(super) short_since: Option<Instant>,
     /// That its id was used again has been told.
     pub(super) told_reused: bool,
     /// Its time to live has been cut, since all of it is archived.

@@ -160,10 +160,7 @@ impl Projector {
         let done: Vec<_> = turns.buffer_unordered(AT_ONCE).collect().await;
         for (mut work, pause, turn) in done {
             match turn {
-                Ok(Turn::Gone) => {
-                    self.context.catalog.expire(work.run());
-                    self.runs.remove(work.run());
-                }
+                Ok(Turn::Gone) => self.let_go(work.run()).await,
                 Ok(Turn::Moved { more: true }) => self.schedule(work, Duration::ZERO, Duration::ZERO),
                 Ok(Turn::Moved { more: false }) => self.schedule(work, self.interval, Duration::ZERO),
                 Ok(Turn::Quiet { is_over }) => {
@@ -180,6 +177,20 @@ impl Projector {
                 }
             }
         }
+    }
+
+    /// Redis knows a run no more. What was learnt of it stays if the archive has it, also if that was since
+    /// the archive was last asked for all.
+    async fn let_go(&mut self, run: &RunId) {
+        match self.context.archive.run(run).await {
+            Ok(Some(archived)) if self.context.catalog.get(run).is_none() => {
+                self.context.catalog.put(RunSummary::of(run, archived.summary(), true));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => self.context.catalog.expire(run),
+            Err(error) => tracing::warn!(%run, %error, "could not ask the archive for a run"),
+        }
+        self.runs.remove(run);
     }
 
     fn schedule(&mut self, work: Work, after: Duration, pause: Duration) {
