@@ -108,7 +108,8 @@ impl Cluster {
         ok(to.port, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await;
         ok(from.port, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
         loop {
-            let keys = ok(from.port, &["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
+            // One at a time: the server does nothing else meanwhile, and a large stream takes long.
+            let keys = ok(from.port, &["CLUSTER", "GETKEYSINSLOT", &slot, "1"]).await;
             if keys.items().is_empty() {
                 break;
             }
