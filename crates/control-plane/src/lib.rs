@@ -23,8 +23,6 @@ pub mod run_service;
 pub mod runs;
 mod serve;
 
-use std::time::Duration;
-
 use runcast_bus::{Bus, RedisConfig, Subscriber};
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
@@ -37,9 +35,6 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::run::RunContext;
 use crate::runs::Runs;
-
-/// How often readiness asks Redis.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves callers on `listener` until `shutdown`.
 ///
@@ -75,27 +70,13 @@ pub async fn run(
 
 /// Keeps readiness: Redis answers, and we are not about to stop.
 async fn watch(bus: Bus, health: Health, reporter: HealthReporter, shutdown: Shutdown) {
-    health.set("accepting", true, "");
-    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.triggered() => break,
-            _ = tick.tick() => {}
-        }
-        let status = match bus.ping().await {
-            Ok(()) => {
-                health.set("redis", true, "answers");
-                ServingStatus::Serving
-            }
-            Err(error) => {
-                health.set("redis", false, &error.to_string());
-                ServingStatus::NotServing
-            }
-        };
+    let ping = || async {
+        let answer = bus.ping().await;
+        let status = if answer.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
         report(&reporter, status).await;
-    }
-    health.set("accepting", false, "shutting down");
+        answer
+    };
+    health.watch_redis(ping, shutdown).await;
     report(&reporter, ServingStatus::NotServing).await;
 }
 

@@ -15,8 +15,7 @@ pub mod query;
 pub mod readmodel;
 pub mod restore;
 pub mod routes;
-
-use std::time::Duration;
+pub mod tag;
 
 use anyhow::Context as _;
 use runcast_bus::{Bus, Subscriber};
@@ -32,9 +31,6 @@ use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::readmodel::Catalog;
 use crate::routes::Routes;
-
-/// How often readiness asks Redis.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves history on `listener` until `shutdown`.
 ///
@@ -54,8 +50,13 @@ pub async fn run(
         .context("cors.origins")?;
     let catalog = Catalog::new();
     let context = Context { bus, archive, catalog, metrics: Metrics::new(), shutdown: shutdown.clone() };
+    let pinged = context.bus.clone();
+    let ping = move || {
+        let bus = pinged.clone();
+        async move { bus.ping().await }
+    };
     let _tasks = [
-        AbortOnDropHandle::new(tokio::spawn(watch(context.clone(), health))),
+        AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone()))),
         AbortOnDropHandle::new(tokio::spawn(archiver::run(context.clone(), config.archive.clone()))),
         AbortOnDropHandle::new(tokio::spawn(readmodel::run(context.clone(), config.runs.clone()))),
         AbortOnDropHandle::new(tokio::spawn(restore::run(context.clone(), subscriber, config.restore))),
@@ -73,22 +74,4 @@ pub async fn run(
     };
     serve(listener, service, options, shutdown).await;
     Ok(())
-}
-
-/// Keeps readiness: Redis answers, and we are not about to stop.
-async fn watch(context: Context, health: Health) {
-    health.set("accepting", true, "");
-    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = context.shutdown.triggered() => break,
-            _ = tick.tick() => {}
-        }
-        match context.bus.ping().await {
-            Ok(()) => health.set("redis", true, "answers"),
-            Err(error) => health.set("redis", false, &error.to_string()),
-        }
-    }
-    health.set("accepting", false, "shutting down");
 }

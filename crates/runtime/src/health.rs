@@ -2,10 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+
+use crate::Shutdown;
+
+/// How often Redis is asked whether it is there.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The conditions of this process's readiness, by name: `redis`, `draining` … Clones share them.
 ///
@@ -36,6 +44,28 @@ impl Health {
             None | Some(_) if ready => tracing::info!(condition, reason, "ready"),
             _ => tracing::warn!(condition, reason, "not ready"),
         }
+    }
+
+    /// Keeps the conditions `accepting` and `redis` until shutdown: what `ping` says, each second.
+    pub async fn watch_redis<E, F>(self, ping: impl Fn() -> F, shutdown: Shutdown)
+    where
+        E: Display,
+        F: Future<Output = Result<(), E>>,
+    {
+        self.set("accepting", true, "");
+        let mut tick = tokio::time::interval(INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.triggered() => break,
+                _ = tick.tick() => {}
+            }
+            match ping().await {
+                Ok(()) => self.set("redis", true, "answers"),
+                Err(error) => self.set("redis", false, &error.to_string()),
+            }
+        }
+        self.set("accepting", false, "shutting down");
     }
 
     /// Whether every condition holds.

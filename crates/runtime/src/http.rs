@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde::Serialize;
 
@@ -58,6 +58,16 @@ pub fn problem(status: StatusCode, detail: impl Display) -> Response<Body> {
         "detail": detail.to_string(),
     });
     answer(status, "application/problem+json", full(body.to_string()))
+}
+
+/// Server-Sent Events, as they must be sent so that nothing between here and the client holds them back.
+pub fn event_stream(body: Body) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, "text/event-stream", body);
+    let headers = response.headers_mut();
+    // `no-transform`: a proxy that compresses would buffer.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
 }
 
 pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {

@@ -43,9 +43,6 @@ use crate::metrics::Metrics;
 use crate::routes::Routes;
 use crate::viewer::ViewerContext;
 
-/// How often readiness asks Redis.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Serves viewers on `listener` until `shutdown`, then lets them go over the drain time.
 ///
 /// # Errors
@@ -62,7 +59,12 @@ pub async fn run(
     let cors = Cors::parse(&config.cors.origins)
         .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
         .context("cors.origins")?;
-    let _watch = AbortOnDropHandle::new(tokio::spawn(watch(bus.clone(), health, shutdown.clone())));
+    let pinged = bus.clone();
+    let ping = move || {
+        let bus = pinged.clone();
+        async move { bus.ping().await }
+    };
+    let _watch = AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone())));
 
     let ring = config.view.ring();
     let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
@@ -93,22 +95,4 @@ pub async fn run(
     };
     serve(listener, service, options, shutdown).await;
     Ok(())
-}
-
-/// Keeps readiness: Redis answers, and we are not about to stop.
-async fn watch(bus: Bus, health: Health, shutdown: Shutdown) {
-    health.set("accepting", true, "");
-    let mut tick = tokio::time::interval(HEALTH_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.triggered() => break,
-            _ = tick.tick() => {}
-        }
-        match bus.ping().await {
-            Ok(()) => health.set("redis", true, "answers"),
-            Err(error) => health.set("redis", false, &error.to_string()),
-        }
-    }
-    health.set("accepting", false, "shutting down");
 }

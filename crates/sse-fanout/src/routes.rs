@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::stream;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use runcast_protocol::RunId;
-use runcast_runtime::http::{Body, empty, json, problem};
+use runcast_runtime::http::{Body, empty, event_stream, json, problem};
 
 use crate::assets;
 use crate::request::EventsRequest;
@@ -105,14 +105,7 @@ impl Routes {
             let bytes = viewer.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), viewer))
         });
-        let mut response =
-            Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        // `no-transform`: a proxy that compresses would buffer.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-        response
+        event_stream(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
     }
 }
 

@@ -12,15 +12,80 @@ use crate::wait::eventually;
 
 const START: Duration = Duration::from_secs(20);
 
-/// A real runcast-fanout.
+/// A real service with a port of its own and an admin port.
 #[derive(Debug)]
-pub struct Fanout {
+struct Service {
+    program: &'static str,
+    /// The setting that says where it listens.
+    listen: &'static str,
     redis_url: String,
     settings: Vec<(String, String)>,
     port: u16,
     admin: u16,
     process: Process,
 }
+
+impl Service {
+    /// Starts one, and waits until it is ready.
+    async fn start(
+        program: &'static str,
+        listen: &'static str,
+        redis_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<_> = settings.collect();
+        let (port, admin) = (free_port(), free_port());
+        let process = run(program, listen, redis_url, &settings, (port, admin));
+        let mut service =
+            Self { program, listen, redis_url: redis_url.to_owned(), settings, port, admin, process };
+        service.until_ready().await;
+        service
+    }
+
+    async fn until_ready(&mut self) {
+        let (path, program) = (self.admin_url("/readyz"), self.program);
+        eventually(&format!("{program} is ready"), START, async || {
+            assert!(self.process.is_running(), "{program} ended: {}", self.process.log());
+            http_get(&path, &[]).await.ok().filter(|(status, _, _)| *status == 200).map(drop)
+        })
+        .await;
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+
+    /// kill -9, and starts it again on the same ports; returns at once.
+    fn kill9_and_start(&mut self) {
+        self.process.kill9();
+        let ports = (self.port, self.admin);
+        self.process = run(self.program, self.listen, &self.redis_url, &self.settings, ports);
+    }
+}
+
+fn run(
+    program: &str,
+    listen: &str,
+    redis_url: &str,
+    settings: &[(String, String)],
+    (port, admin): (u16, u16),
+) -> Process {
+    let mut command = Command::new(binary(program));
+    command.env("RUNCAST__REDIS__URL", redis_url);
+    command.env(listen, format!("127.0.0.1:{port}"));
+    command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
+    command.envs(settings.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
+    Process::start(program, command)
+}
+
+/// A real runcast-fanout.
+#[derive(Debug)]
+pub struct Fanout(Service);
 
 impl Fanout {
     /// Starts one with the defaults, and waits until it is ready.
@@ -30,78 +95,49 @@ impl Fanout {
 
     /// Starts one with settings such as `("RUNCAST__SSE__HEARTBEAT", "200ms")`.
     pub async fn start_with(redis_url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings =
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut fanout = Self::spawn(redis_url.to_owned(), settings, free_port(), free_port());
-        fanout.until_ready().await;
-        fanout
-    }
-
-    fn spawn(redis_url: String, settings: Vec<(String, String)>, port: u16, admin: u16) -> Self {
-        let mut command = Command::new(binary("runcast-fanout"));
-        command.env("RUNCAST__REDIS__URL", &redis_url);
-        command.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{port}"));
-        command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
-        command.envs(settings.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
-        Self { process: Process::start("runcast-fanout", command), redis_url, settings, port, admin }
-    }
-
-    async fn until_ready(&mut self) {
-        let path = format!("http://127.0.0.1:{}/readyz", self.admin);
-        eventually("runcast-fanout is ready", START, async || {
-            assert!(self.process.is_running(), "runcast-fanout ended: {}", self.process.log());
-            http_get(&path, &[]).await.ok().filter(|(status, _, _)| *status == 200).map(drop)
-        })
-        .await;
+        Self(Service::start("runcast-fanout", "RUNCAST__HTTP__LISTEN", redis_url, settings).await)
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.0.port
     }
 
     /// Its address with a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        self.0.url(path)
     }
 
     /// Its admin port's address with a path.
     pub fn admin_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.admin)
-    }
-
-    /// A viewer of a run, not connected yet.
-    pub fn viewer(&self, run: &str, query: &str) -> Viewer {
-        Viewer::new(self.port, run, query)
+        self.0.admin_url(path)
     }
 
     /// The process.
     pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+        &mut self.0.process
+    }
+
+    /// A viewer of a run, not connected yet.
+    pub fn viewer(&self, run: &str, query: &str) -> Viewer {
+        Viewer::new(self.0.port, run, query)
     }
 
     /// kill -9.
     pub fn kill9(&mut self) {
-        self.process.kill9();
+        self.0.process.kill9();
     }
 
     /// Starts it again on the same ports, and waits until it is ready.
     pub async fn restart(&mut self) {
-        self.process.kill9();
-        *self = Self::spawn(self.redis_url.clone(), self.settings.clone(), self.port, self.admin);
-        self.until_ready().await;
+        self.0.kill9_and_start();
+        self.0.until_ready().await;
     }
 }
 
 /// A real runcast-control.
 #[derive(Debug)]
-pub struct Control {
-    redis_url: String,
-    settings: Vec<(String, String)>,
-    port: u16,
-    admin: u16,
-    process: Process,
-}
+pub struct Control(Service);
 
 impl Control {
     /// Starts one with the defaults, and waits until it is ready.
@@ -111,62 +147,33 @@ impl Control {
 
     /// Starts one with settings such as `("RUNCAST__LEASE__GRACE", "1s")`.
     pub async fn start_with(redis_url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings =
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut control = Self::spawn(redis_url.to_owned(), settings, free_port(), free_port());
-        control.until_ready().await;
-        control
-    }
-
-    fn spawn(redis_url: String, settings: Vec<(String, String)>, port: u16, admin: u16) -> Self {
-        let mut command = Command::new(binary("runcast-control"));
-        command.env("RUNCAST__REDIS__URL", &redis_url);
-        command.env("RUNCAST__GRPC__LISTEN", format!("127.0.0.1:{port}"));
-        command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
-        command.envs(settings.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
-        Self { process: Process::start("runcast-control", command), redis_url, settings, port, admin }
-    }
-
-    async fn until_ready(&mut self) {
-        let path = self.admin_url("/readyz");
-        eventually("runcast-control is ready", START, async || {
-            assert!(self.process.is_running(), "runcast-control ended: {}", self.process.log());
-            http_get(&path, &[]).await.ok().filter(|(status, _, _)| *status == 200).map(drop)
-        })
-        .await;
+        Self(Service::start("runcast-control", "RUNCAST__GRPC__LISTEN", redis_url, settings).await)
     }
 
     /// Its address for gRPC.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.0.url("")
     }
 
     /// Its admin port's address with a path.
     pub fn admin_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.admin)
+        self.0.admin_url(path)
     }
 
     /// The process.
     pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+        &mut self.0.process
     }
 
     /// kill -9, and starts it again on the same ports; returns at once.
     pub fn kill9_and_start(&mut self) {
-        self.process.kill9();
-        *self = Self::spawn(self.redis_url.clone(), self.settings.clone(), self.port, self.admin);
+        self.0.kill9_and_start();
     }
 }
 
 /// A real runcast-replay.
 #[derive(Debug)]
-pub struct Replay {
-    redis_url: String,
-    settings: Vec<(String, String)>,
-    port: u16,
-    admin: u16,
-    process: Process,
-}
+pub struct Replay(Service);
 
 impl Replay {
     /// Starts one with the defaults, and waits until it is ready.
@@ -176,55 +183,32 @@ impl Replay {
 
     /// Starts one with settings such as `("RUNCAST__ARCHIVE__URL", "file:///tmp/archive")`.
     pub async fn start_with(redis_url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings =
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut replay = Self::spawn(redis_url.to_owned(), settings, free_port(), free_port());
-        replay.until_ready().await;
-        replay
-    }
-
-    fn spawn(redis_url: String, settings: Vec<(String, String)>, port: u16, admin: u16) -> Self {
-        let mut command = Command::new(binary("runcast-replay"));
-        command.env("RUNCAST__REDIS__URL", &redis_url);
-        command.env("RUNCAST__HTTP__LISTEN", format!("127.0.0.1:{port}"));
-        command.env("RUNCAST__ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
-        command.envs(settings.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
-        Self { process: Process::start("runcast-replay", command), redis_url, settings, port, admin }
-    }
-
-    async fn until_ready(&mut self) {
-        let path = self.admin_url("/readyz");
-        eventually("runcast-replay is ready", START, async || {
-            assert!(self.process.is_running(), "runcast-replay ended: {}", self.process.log());
-            http_get(&path, &[]).await.ok().filter(|(status, _, _)| *status == 200).map(drop)
-        })
-        .await;
+        Self(Service::start("runcast-replay", "RUNCAST__HTTP__LISTEN", redis_url, settings).await)
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.0.port
     }
 
     /// Its address with a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        self.0.url(path)
     }
 
     /// Its admin port's address with a path.
     pub fn admin_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.admin)
+        self.0.admin_url(path)
     }
 
     /// The process.
     pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+        &mut self.0.process
     }
 
     /// kill -9, and starts it again on the same ports; returns at once.
     pub fn kill9_and_start(&mut self) {
-        self.process.kill9();
-        *self = Self::spawn(self.redis_url.clone(), self.settings.clone(), self.port, self.admin);
+        self.0.kill9_and_start();
     }
 }
 

@@ -1,13 +1,12 @@
 //! `GET /v1/runs/{run_id}/messages`: a page of a run's messages, or all of them as a stream.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
+use bytes::Bytes;
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LINK, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use runcast_protocol::{Cursor, Gap, RunId};
+use runcast_protocol::{Gap, RunId};
 use runcast_runtime::http::{Body, empty, full};
 use serde_json::json;
 
@@ -17,6 +16,7 @@ use crate::error::Error;
 use crate::history::text::text;
 use crate::history::{Filter, Next, Reading, RunHistory};
 use crate::query::{Format, From, MessagesQuery};
+use crate::tag::Tag;
 
 /// Says where the next page begins.
 const NEXT: HeaderName = HeaderName::from_static("runcast-next");
@@ -39,8 +39,9 @@ pub async fn messages(
     let asked = MessagesQuery::parse(query, headers, config)?;
     let history = RunHistory::open(context, run).await?;
     let is_final = RunHistory::is_final(&history.states().await?);
-    let tag = etag(run, query, asked.format, history.end());
-    let mut response = if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+    // The same query over the same messages is answered the same.
+    let tag = Tag::of(&(run.as_str(), query, asked.format as u8, history.end().to_string()));
+    let mut response = if tag.is_known(headers) {
         let mut response = Response::new(empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -57,7 +58,7 @@ pub async fn messages(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     headers.append(VARY, HeaderValue::from_static("Accept"));
-    if let Ok(tag) = tag.parse() {
+    if let Some(tag) = tag.header() {
         headers.insert(ETAG, tag);
     }
     Ok(response)
@@ -97,7 +98,7 @@ async fn page(
             said.reverse();
         }
         count += usize::from(is_message);
-        bytes += said.iter().map(Vec::len).sum::<usize>();
+        bytes += said.iter().map(Bytes::len).sum::<usize>();
         lines.extend(said);
     }
     let next = (!is_last).then(|| cursor.to_string());
@@ -107,8 +108,12 @@ async fn page(
         body.extend(format!("],\"next\":{}}}", json!(next)).into_bytes());
         full(body)
     } else {
-        lines.iter_mut().for_each(|line| line.push(b'\n'));
-        full(lines.concat())
+        let mut body = Vec::with_capacity(bytes + lines.len());
+        for line in lines {
+            body.extend_from_slice(&line);
+            body.push(b'\n');
+        }
+        full(body)
     });
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type(asked.format));
@@ -165,19 +170,19 @@ pub(super) fn report(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
 }
 
 /// The lines to write of what comes next, and whether a message is among them.
-fn say(next: Next, filter: &Filter) -> (Vec<Vec<u8>>, bool) {
+fn say(next: Next, filter: &Filter) -> (Vec<Bytes>, bool) {
     let gap = next.said.gap.as_ref().map(gap_line);
-    let message = next.said.entry.filter(|entry| filter.wants(entry)).map(|entry| entry.line.to_vec());
+    let message = next.said.entry.filter(|entry| filter.wants(entry)).map(|entry| entry.line);
     let is_message = message.is_some();
     (gap.into_iter().chain(message).collect(), is_message)
 }
 
 /// A gap among messages: it has their `type`, and says the lane and what is missing of it.
-fn gap_line(gap: &Gap) -> Vec<u8> {
+fn gap_line(gap: &Gap) -> Bytes {
     let Gap { lane, first, last, reason } = gap;
     json!({"type": "gap", "lane": lane.to_string(), "first": first, "last": last, "reason": reason})
         .to_string()
-        .into_bytes()
+        .into()
 }
 
 fn content_type(format: Format) -> HeaderValue {
@@ -189,11 +194,4 @@ fn onwards(query: &str, from: &From, next: &str) -> String {
     let place = if matches!(from, From::After(_)) { "after" } else { "before" };
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != place);
     form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).append_pair(place, next).finish()
-}
-
-/// The same query over the same messages is answered the same.
-fn etag(run: &RunId, query: &str, format: Format, end: &Cursor) -> String {
-    let mut hasher = DefaultHasher::new();
-    (run.as_str(), query, format as u8, end.to_string()).hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
 }

@@ -3,12 +3,11 @@
 use std::convert::Infallible;
 
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use runcast_protocol::{Cursor, RunId, Sequence};
-use runcast_runtime::http::{Body, empty};
+use runcast_runtime::http::{Body, empty, event_stream};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -51,11 +50,5 @@ pub async fn replay(
         let bytes = player.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(bytes)), player))
     });
-    let mut response = Response::new(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // `no-transform`: a proxy that compresses would buffer.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(event_stream(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync()))
 }

@@ -18,18 +18,19 @@ use crate::error::Error;
 use crate::history::page::report;
 use crate::history::{Chunk, LaneHistory, RunHistory, Said};
 use crate::query::MessagesQuery;
+use crate::tag::Tag;
 
 /// Answers with what one variation said, whole or a range of it.
 pub(super) async fn text(
     history: &RunHistory,
     asked: &MessagesQuery,
     headers: &HeaderMap,
-    tag: &str,
+    tag: &Tag,
 ) -> Result<Response<Body>, Error> {
     let lane = lane(history, asked)?;
     let end = history.end().position(&lane);
     // A range of what has changed meanwhile is no use: then all of it is wanted.
-    let same = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_bytes());
+    let same = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_str().as_bytes());
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).filter(|_| same);
     let mut response = if let Some(range) = range.and_then(|range| parse_range_header(range).ok()) {
         let length = length(history, &lane).await?;

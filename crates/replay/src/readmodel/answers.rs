@@ -1,10 +1,9 @@
 //! What is answered about runs as a whole: `GET /v1/runs`, `GET /v1/runs/{run_id}` and
 //! `POST /v1/runs/{run_id}/rebuild`.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use runcast_protocol::RunId;
 use runcast_runtime::http::{Body, empty, json};
@@ -17,6 +16,7 @@ use super::report::RunSummary;
 use super::work::{Turn, Work};
 use crate::context::Context;
 use crate::error::Error;
+use crate::tag::Tag;
 
 /// `GET /v1/runs`
 ///
@@ -44,12 +44,11 @@ pub async fn show(
     };
     context.catalog.order(run, Order::Look);
     let mut response = fresh(json(StatusCode::OK, &*summary));
-    let tag = tag(&summary);
-    if let Ok(value) = HeaderValue::from_str(&tag) {
+    let tag = Tag::of(&serde_json::to_vec(&*summary).unwrap_or_default());
+    if let Some(value) = tag.header() {
         response.headers_mut().insert(ETAG, value);
     }
-    let asked = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    if asked.flat_map(|value| value.split(',')).any(|known| known.trim() == tag || known.trim() == "*") {
+    if tag.is_known(headers) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = empty();
     }
@@ -84,12 +83,6 @@ async fn find(context: &Context, run: &RunId) -> Result<Arc<RunSummary>, Error> 
 pub(super) fn no_parameters(query: &str) -> Result<(), Error> {
     let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
     names.find(|name| !name.starts_with('_')).map_or(Ok(()), |name| Err(unknown(&name)))
-}
-
-fn tag(summary: &RunSummary) -> String {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&serde_json::to_vec(summary).unwrap_or_default());
-    format!("\"{:016x}\"", hasher.finish())
 }
 
 /// It may change at any time.
