@@ -2,6 +2,8 @@
 
 mod listener;
 mod serve;
+mod socket;
+mod takeover;
 
 use std::{error::Error, fmt::Display};
 
@@ -16,6 +18,7 @@ use serde::Serialize;
 pub use self::{
     listener::Listener,
     serve::{ServeOptions, serve},
+    takeover::{CanTakeOver, Takeover},
 };
 
 /// The body of every answer.

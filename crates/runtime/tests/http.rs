@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{Request, Response, StatusCode, body::Frame};
 use runcast_runtime::{
     Shutdown,
-    http::{Body, Listener, ServeOptions, empty, full, json, problem, serve},
+    http::{Body, Listener, ServeOptions, Takeover, empty, full, json, problem, serve},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -78,8 +78,29 @@ async fn answer(path: &str, held: Held, may_answer: &Semaphore) -> Response<Body
         }
         "/panic" => panic!("as asked"),
         "/endless" => Response::new(endless(held)),
+        "/taken" => taken(held),
         _ => Response::new(full("hello")),
     }
+}
+
+/// An answer that goes on without HTTP: one chunk, and an echo of what the client says next.
+fn taken(held: Held) -> Response<Body> {
+    let mut response = Response::new(empty());
+    response.headers_mut().insert("x-kind", "taken".parse().unwrap());
+    response.extensions_mut().insert(Takeover::new(|socket| async move {
+        let _held = held;
+        socket.try_write(b"2\r\nhi\r\n").unwrap();
+        let mut said = [0; 64];
+        let length = loop {
+            socket.readable().await.unwrap();
+            match socket.try_read(&mut said) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                read => break read.unwrap(),
+            }
+        };
+        socket.try_write(&said[..length]).unwrap();
+    }));
+    response
 }
 
 /// A body of 16 KiB chunks that ends only with its reader.
@@ -240,4 +261,32 @@ async fn answers_say_what_they_are() {
     let found = json(StatusCode::OK, &["a"]);
     assert_eq!(found.headers()["content-type"], "application/json");
     assert_eq!(found.into_body().collect().await.unwrap().to_bytes(), r#"["a"]"#);
+}
+
+#[tokio::test]
+async fn an_answer_may_take_the_socket_over() {
+    let server = server(ServeOptions::default()).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    // With an answer before it on the same connection, which must have gone out first.
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET /taken HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    while !seen.ends_with("hi\r\n") {
+        let mut buffer = [0; 1024];
+        let length = timeout(SOON, client.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(length > 0, "closed after {seen:?}");
+        seen.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+    }
+    let (first, second) = seen.split_once("hello").unwrap();
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    assert!(second.starts_with("HTTP/1.1 200 OK\r\nx-kind: taken\r\ndate: "), "{second}");
+    assert!(second.ends_with("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"), "{second}");
+    client.write_all(b"echo").await.unwrap();
+    let mut rest = Vec::new();
+    timeout(SOON, client.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b"echo");
+    server.until_answering(0).await;
+    stopped(server).await;
 }

@@ -2,8 +2,10 @@
 
 use std::io;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
+
+use super::socket::Socket;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -27,13 +29,13 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Either<TcpStream, UnixStream>> {
+    pub(super) async fn accept(&self) -> io::Result<Either<Socket, UnixStream>> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Refused only by a socket that is closed already, which the first read will tell.
                 let _ = stream.set_nodelay(true);
-                Ok(Either::Left(stream))
+                Ok(Either::Left(Socket::new(stream)))
             }
             Listener::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
         }

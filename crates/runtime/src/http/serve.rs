@@ -1,18 +1,27 @@
 //! The accept loop.
 
-use std::{convert::Infallible, future::Future, io, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Method, Request, Response, Version, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
     task::{JoinError, JoinSet},
     time::sleep,
 };
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::either::Either;
 
-use super::{Body, Listener};
+use super::{Body, CanTakeOver, Listener, socket::Socket, takeover::Desk};
 use crate::shutdown::{Shutdown, within};
 
 /// What a connection may hold of a request's head, and of an answer not yet written, in bytes.
@@ -97,7 +106,7 @@ where
 }
 
 async fn connection<S, F>(
-    stream: impl AsyncRead + AsyncWrite,
+    stream: Either<Socket, UnixStream>,
     service: S,
     options: ServeOptions,
     shutdown: Shutdown,
@@ -105,11 +114,58 @@ async fn connection<S, F>(
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    // In a box of its own: a connection that is taken over may live for days, without what HTTP needs.
+    let desk = Desk::default();
+    let ended = match stream {
+        Either::Left(socket) => {
+            let taken =
+                Box::pin(speak_http(socket.clone(), service, options, shutdown, Some((&desk, &socket))))
+                    .await;
+            match taken {
+                Ok(true) => desk.go_on(socket.into_stream()).await.map_err(anyhow::Error::from),
+                ended => ended.map(drop).map_err(anyhow::Error::from),
+            }
+        }
+        Either::Right(stream) => {
+            let ended = Box::pin(speak_http(stream, service, options, shutdown, None)).await;
+            ended.map(drop).map_err(anyhow::Error::from)
+        }
+    };
+    if let Err(error) = ended {
+        // Clients that leave in the middle are everyday; whoever looks for one turns on debug.
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// Answers requests until the connection ends or, as it says then, an answer takes it over.
+async fn speak_http<S, F>(
+    stream: impl AsyncRead + AsyncWrite,
+    service: S,
+    options: ServeOptions,
+    shutdown: Shutdown,
+    takes_over: Option<(&Desk, &Socket)>,
+) -> hyper::Result<bool>
+where
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(options.write_stall).filter(|stall| !stall.is_zero()));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request| {
+        let desk = takes_over.map(|(desk, _)| desk);
+        let desk = desk.filter(|_| request.version() == Version::HTTP_11 && request.method() == Method::GET);
+        if desk.is_some() {
+            request.extensions_mut().insert(CanTakeOver);
+        }
         let answer = service(request);
-        async { Ok::<_, Infallible>(answer.await) }
+        async move {
+            let mut response = answer.await;
+            if desk.is_some_and(|desk| desk.offer(&mut response)) {
+                // Whoever polls the connection sees it, and drops this.
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -120,17 +176,25 @@ async fn connection<S, F>(
             .half_close(false)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.triggered() => {
+    let mut stopping = pin!(shutdown.triggered());
+    let mut stops = false;
+    poll_fn(|cx| {
+        if !stops && stopping.as_mut().poll(cx).is_ready() {
+            stops = true;
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
-    if let Err(error) = ended {
-        // Clients that leave in the middle are everyday; whoever looks for one turns on debug.
-        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended early");
-    }
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
+            // Not before what was answered to earlier requests has gone out.
+            Poll::Pending
+                if takes_over.is_some_and(|(desk, socket)| desk.is_taken() && !socket.is_full()) =>
+            {
+                Poll::Ready(Ok(true))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
