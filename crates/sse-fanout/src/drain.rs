@@ -28,6 +28,11 @@ impl Drain {
         Self { shutdown, time }
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.shutdown.is_triggered()
+    }
+
     /// A viewer's share.
     pub fn farewell(&self) -> Farewell {
         Farewell { drain: self.clone(), leaves_at: None, told: false }

@@ -27,6 +27,9 @@ mod past;
 /// Checks in a row that must find pub/sub deaf before the subscriptions are made anew.
 const DEAF_CHECKS: u32 = 2;
 
+/// Batches that are taken in before viewers see any of them, at most.
+const BURST: usize = 32;
+
 /// Asks a feed for a view of its run.
 #[derive(Debug)]
 pub struct OpenView {
@@ -107,7 +110,10 @@ impl Feed {
             tokio::select! {
                 biased;
                 Some(request) = self.requests.recv() => self.open(request).await,
-                incoming = self.inbox.next() => self.take_in(incoming).await,
+                incoming = self.inbox.next() => {
+                    self.take_in(incoming).await;
+                    self.take_in_more().await;
+                }
                 past = self.archived.answer() => self.look_again(past).await,
                 _ = check.tick() => {
                     if self.is_idle() && self.leave() {
@@ -119,6 +125,7 @@ impl Feed {
             }
             self.catch_up().await;
             self.settle().await;
+            self.flush();
         }
         self.context.metrics.feeds.add(-1, &[]);
         tracing::debug!(run = %self.run, "feed closed: nobody watches");
@@ -222,6 +229,21 @@ impl Feed {
         }
     }
 
+    /// Takes in what came together with what was just taken in, for viewers to get in one write. Not so much that
+    /// they would fall out of their rings meanwhile.
+    async fn take_in_more(&mut self) {
+        for _ in 0..BURST {
+            let Some(incoming) = self.inbox.try_next() else { break };
+            self.take_in(incoming).await;
+        }
+    }
+
+    fn flush(&self) {
+        for view in &self.views {
+            view.flush();
+        }
+    }
+
     /// A subscription can be dead without anybody noticing, e.g. after a slot moved away and back
     /// between two looks at the topology: if messages are there and none of them was heard, again
     /// and again, the subscriptions are made anew.
@@ -312,6 +334,7 @@ impl Feed {
                 Ok(Found::Items(items)) => {
                     self.tracker.advance(&lane, reader.position(), reader.scan());
                     self.pass_on_items(&lane, items);
+                    self.flush();
                 }
                 Ok(Found::NotYet) => self.tracker.give_up(&lane),
                 Err(error) => {
@@ -364,6 +387,7 @@ impl Feed {
                 .all(|(lane, at)| self.tracker.get(lane).is_some_and(|track| track.position >= at.last));
             if complete && let Some(end) = self.state.end(&self.run, view.selection()) {
                 view.push_end(&end);
+                view.flush();
             }
         }
     }

@@ -2,29 +2,37 @@
 //! can leave and come back with a cursor.
 //!
 //! A run that somebody watches has one [`feed`]; it passes messages on to the run's [`view`]s,
-//! which encode each once into a [`ring`] that all their [`viewer`]s read.
+//! which encode each once into a [`ring`] that all their [`viewer`]s read. A viewer that has read all there is
+//! sits in a [`row`] and is written to when there is more.
 
 pub mod archived;
 pub mod assets;
 pub mod catch_up;
+pub mod chunk;
 pub mod config;
+pub mod connection;
 pub mod drain;
 pub mod error;
 pub mod feed;
 pub mod hub;
 pub mod live;
 pub mod metrics;
+pub mod outlet;
 pub mod past;
 pub mod request;
 pub mod ring;
 pub mod ring_reader;
 pub mod routes;
+pub mod row;
 pub mod run_info;
+pub mod seat;
 pub mod snapshot;
 pub mod tracker;
+pub mod usher;
 pub mod view;
 pub mod viewer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,6 +49,7 @@ use crate::feed::FeedContext;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::routes::Routes;
+use crate::usher::Usher;
 use crate::viewer::ViewerContext;
 
 /// Serves viewers on `listener` until `shutdown`, then lets them go over the drain time.
@@ -68,6 +77,7 @@ pub async fn run(
 
     let ring = config.view.ring();
     let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
+    let usher = Usher::default();
     let viewers = ViewerContext {
         hub,
         heartbeat: config.sse.heartbeat,
@@ -75,9 +85,12 @@ pub async fn run(
         snapshot_bytes: bytes(config.sse.snapshot_bytes),
         drain: Drain::new(shutdown.clone(), config.drain.time),
         metrics,
+        write_stall: config.http.write_stall,
+        usher: usher.clone(),
     };
+    let _ushering = AbortOnDropHandle::new(tokio::spawn(usher.work(config.sse.heartbeat, shutdown.clone())));
     let routes = Routes {
-        viewers,
+        viewers: Arc::new(viewers),
         cors,
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),
         open_wait: config.sse.open_wait,

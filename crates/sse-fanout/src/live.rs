@@ -1,11 +1,15 @@
 //! A viewer that reads the view's ring.
 
+use std::sync::Arc;
+
 use runcast_protocol::Cursor;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::catch_up::CatchUp;
 use crate::past::Past;
 use crate::ring_reader::RingReader;
+use crate::seat::Seated;
 use crate::view::Progress;
 use crate::viewer::{Phase, Step};
 
@@ -24,9 +28,8 @@ impl Live {
         Self { past, progress, reader }
     }
 
-    /// The frames that are there, or else waits for some. A viewer that fell out of the ring goes
-    /// back to reading the streams.
-    pub async fn step(&mut self) -> Step {
+    /// The frames that are there. A viewer that fell out of the ring goes back to reading the streams.
+    pub fn step(&mut self) -> Step {
         loop {
             // Looked at before the ring, so that what comes in between is seen as a change.
             let progress = *self.progress.borrow_and_update();
@@ -40,10 +43,30 @@ impl Live {
             if self.reader.next() < progress.end {
                 continue;
             }
-            if progress.is_over || progress.is_let_go || self.progress.changed().await.is_err() {
-                return Step::Over;
-            }
+            return if progress.is_over || progress.is_let_go { Step::Over } else { Step::Idle };
         }
+    }
+
+    /// Waits until another step may give something.
+    pub async fn changed(&mut self) {
+        // Whoever sends is in the view, which this holds.
+        let _ = self.progress.changed().await;
+    }
+
+    /// Whether frames reach it as they are.
+    pub fn is_level(&self) -> bool {
+        self.reader.is_level()
+    }
+
+    /// Whether there are seats for who is level.
+    pub fn has_seats(&self) -> bool {
+        self.past.view.has_seats()
+    }
+
+    /// Takes a seat in the view.
+    pub fn sit(self, socket: Arc<TcpStream>) -> (Past, Seated) {
+        let seated = self.past.view.sit(socket, self.reader);
+        (self.past, seated)
     }
 
     fn fall_back(&self) -> Step {

@@ -12,6 +12,8 @@ pub struct Frame {
     pub at: Option<(Lane, Sequence)>,
     /// The whole frame, from `id:` to the blank line.
     pub bytes: Bytes,
+    /// The same as an HTTP/1.1 chunk.
+    pub chunk: Bytes,
     /// Where the `id:` line ends: a viewer ahead of the view puts its own in place.
     pub id_len: usize,
     /// What a gap tells: whoever has seen some of it is told of less.
@@ -19,10 +21,9 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Where a viewer stands after the frame.
-    pub fn cursor(&self) -> Option<Cursor> {
-        let line = std::str::from_utf8(self.bytes.get(..self.id_len)?).ok()?;
-        line.strip_prefix("id: ")?.trim_end().parse().ok()
+    /// The frame's `id:` line, which tells where a viewer stands after it.
+    pub fn id_line(&self) -> Bytes {
+        self.bytes.slice(..self.id_len)
     }
 }
 

@@ -17,11 +17,15 @@ pub struct RingReader {
     stands: Stands,
 }
 
+/// The `id:` line of a frame: its cursor, read only when it is asked for.
+#[derive(Debug, Clone)]
+struct IdLine(Bytes);
+
 /// How a viewer stands to the ring it reads.
 #[derive(Debug, Clone)]
 enum Stands {
     /// At the same place in all lanes: frames go out as they are. Where that is, the last of them says.
-    Level { entered: Cursor, last: Option<Frame> },
+    Level { entered: Cursor, last: Option<IdLine> },
     /// It has more than the ring in some lanes: what it has is left out, and its frames carry its
     /// own cursor.
     Ahead(Cursor),
@@ -50,9 +54,14 @@ impl RingReader {
         match &self.stands {
             Stands::Ahead(cursor) => cursor.clone(),
             Stands::Level { entered, last } => {
-                last.as_ref().and_then(Frame::cursor).unwrap_or_else(|| entered.clone())
+                last.as_ref().and_then(IdLine::cursor).unwrap_or_else(|| entered.clone())
             }
         }
+    }
+
+    /// Whether it stands where the ring stands, so that frames reach it as they are.
+    pub fn is_level(&self) -> bool {
+        matches!(self.stands, Stands::Level { .. })
     }
 
     /// The next frames, at most a chunk; empty if there are none, or all were left out. None if the
@@ -60,7 +69,9 @@ impl RingReader {
     pub fn read(&mut self, ring: &Ring) -> Option<Bytes> {
         let frames = ring.read(self.next)?;
         match &mut self.stands {
-            Stands::Level { last, .. } => Some(read_level(frames, &mut self.next, last)),
+            Stands::Level { last, .. } => {
+                Some(read_level(frames, &mut self.next, last, |frame| &frame.bytes))
+            }
             Stands::Ahead(cursor) => {
                 let chunk = read_ahead(frames, &mut self.next, cursor);
                 if self.next == ring.end() && cursor == ring.head() {
@@ -71,29 +82,53 @@ impl RingReader {
             }
         }
     }
+
+    /// The next frames before number `until` as HTTP/1.1 chunks, for who is level; as [`Self::read`] otherwise.
+    pub fn read_chunks(&mut self, ring: &Ring, until: u64) -> Option<Bytes> {
+        debug_assert!(self.is_level(), "only the level share bytes");
+        let count = usize::try_from(until.saturating_sub(self.next)).unwrap_or(usize::MAX);
+        let frames = ring.read(self.next)?.take(count);
+        match &mut self.stands {
+            Stands::Level { last, .. } => {
+                Some(read_level(frames, &mut self.next, last, |frame| &frame.chunk))
+            }
+            Stands::Ahead(_) => None,
+        }
+    }
+}
+
+impl IdLine {
+    fn cursor(&self) -> Option<Cursor> {
+        let line = std::str::from_utf8(&self.0).ok()?;
+        line.strip_prefix("id: ")?.trim_end().parse().ok()
+    }
 }
 
 fn read_level<'a>(
     frames: impl Iterator<Item = &'a Frame>,
     next: &mut u64,
-    last: &mut Option<Frame>,
+    last: &mut Option<IdLine>,
+    form: impl Fn(&Frame) -> &Bytes,
 ) -> Bytes {
     let mut frames = frames.peekable();
     let Some(first) = frames.next() else { return Bytes::new() };
-    *next += 1;
-    *last = Some(first.clone());
-    if frames.peek().is_none_or(|second| first.bytes.len() + second.bytes.len() > CHUNK_BYTES) {
+    let fits = |length: usize, frame: &Frame| length + form(frame).len() <= CHUNK_BYTES;
+    let (mut read, mut end) = (1, first);
+    let joined = if frames.peek().is_some_and(|second| fits(form(first).len(), second)) {
+        let mut joined = Vec::with_capacity(CHUNK_BYTES.min(form(first).len() * 16));
+        joined.extend_from_slice(form(first));
+        while let Some(frame) = frames.next_if(|frame| fits(joined.len(), frame)) {
+            joined.extend_from_slice(form(frame));
+            (read, end) = (read + 1, frame);
+        }
+        joined.into()
+    } else {
         // The common case: one frame, and its bytes are shared by all viewers.
-        return first.bytes.clone();
-    }
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES.min(first.bytes.len() * 16));
-    chunk.extend_from_slice(&first.bytes);
-    while let Some(frame) = frames.next_if(|frame| chunk.len() + frame.bytes.len() <= CHUNK_BYTES) {
-        chunk.extend_from_slice(&frame.bytes);
-        *next += 1;
-        *last = Some(frame.clone());
-    }
-    chunk.into()
+        form(first).clone()
+    };
+    *next += read;
+    *last = Some(IdLine(end.id_line()));
+    joined
 }
 
 fn read_ahead<'a>(frames: impl Iterator<Item = &'a Frame>, next: &mut u64, cursor: &mut Cursor) -> Bytes {

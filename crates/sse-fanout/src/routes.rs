@@ -1,27 +1,29 @@
 //! Paths and what they answer.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use runcast_protocol::RunId;
-use runcast_runtime::http::{Body, empty, event_stream, json, problem};
+use runcast_runtime::cors::Cors;
+use runcast_runtime::http::{Body, CanTakeOver, Takeover, empty, event_stream, json, problem};
 
-use crate::assets;
 use crate::request::EventsRequest;
 use crate::run_info::run_info;
-use crate::viewer::{Viewer, ViewerContext};
-use runcast_runtime::cors::Cors;
+use crate::viewer::{Present, Viewer, ViewerContext};
+use crate::{assets, connection};
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// What viewers need.
-    pub viewers: ViewerContext,
+    pub viewers: Arc<ViewerContext>,
     /// Who may read.
     pub cors: Cors,
     /// The live page.
@@ -35,9 +37,7 @@ impl Routes {
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
         let (head, _) = request.into_parts();
         let mut response = match head.method {
-            Method::GET | Method::HEAD => {
-                self.get(head.uri.path(), head.uri.query().unwrap_or(""), &head.headers).await
-            }
+            Method::GET | Method::HEAD => self.get(&head).await,
             Method::OPTIONS => allowed(StatusCode::NO_CONTENT, empty()),
             _ => {
                 let (parts, body) = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET").into_parts();
@@ -50,7 +50,8 @@ impl Routes {
         response
     }
 
-    async fn get(&self, path: &str, query: &str, headers: &HeaderMap) -> Response<Body> {
+    async fn get(&self, head: &Parts) -> Response<Body> {
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
             [""] | ["runs", _] => self.page.answer(),
@@ -60,8 +61,11 @@ impl Routes {
                 Err(error) => problem(StatusCode::BAD_REQUEST, error),
             },
             ["v1", "runs", run, "events"] => match RunId::new(run) {
-                Ok(run) => match EventsRequest::parse(run, query, headers) {
-                    Ok(request) => self.events(request).await,
+                Ok(run) => match EventsRequest::parse(run, query, &head.headers) {
+                    Ok(request) => {
+                        let takes_over = head.extensions.get::<CanTakeOver>().is_some();
+                        self.events(request, takes_over).await
+                    }
                     Err(error) => problem(StatusCode::BAD_REQUEST, error),
                 },
                 Err(error) => problem(StatusCode::BAD_REQUEST, error),
@@ -91,7 +95,7 @@ impl Routes {
     /// what makes EventSource stop. An EventSource also stops for good at any error status, so a
     /// Redis that is away is waited for with the stream already begun.
     #[tracing::instrument(name = "GET /v1/runs/{run_id}/events", skip_all, fields(run = %request.run))]
-    async fn events(&self, request: EventsRequest) -> Response<Body> {
+    async fn events(&self, request: EventsRequest, takes_over: bool) -> Response<Body> {
         let opening = self.viewers.hub.open(&request.run, &request.selection);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
@@ -100,10 +104,17 @@ impl Routes {
         {
             return allowed(StatusCode::NO_CONTENT, empty());
         }
-        let viewer = Viewer::new(self.viewers.clone(), request, view);
-        let frames = stream::unfold(viewer, |mut viewer| async {
+        let context = self.viewers.clone();
+        let viewer = Viewer::new(context.clone(), request, view);
+        if takes_over {
+            let mut response = event_stream(empty());
+            let takeover = Takeover::new(|socket| connection::stream(context, viewer, socket));
+            response.extensions_mut().insert(takeover);
+            return response;
+        }
+        let frames = stream::unfold((viewer, Present::new(context)), |(mut viewer, present)| async {
             let bytes = viewer.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), viewer))
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), (viewer, present)))
         });
         event_stream(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
     }

@@ -1,20 +1,32 @@
 //! A view: what a group of viewers have asked for alike, encoded once for all of them.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use bytes::Bytes;
 use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, sse};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::chunk::ChunkBuffer;
 use crate::ring::{Frame, Ring, RingLimits};
+use crate::ring_reader::RingReader;
+use crate::row::Row;
+use crate::seat::{Seat, Seated};
 
 /// A view of a run. The feed pushes, any number of viewers read at their own pace.
 #[derive(Debug)]
 pub struct View {
     selection: Selection,
     ring: RwLock<Ring>,
-    /// What the ring's end is; changes wake the viewers.
+    /// What the ring's end is; changes wake the viewers that do not sit.
     end: watch::Sender<Progress>,
+    /// Where the viewers that are level sit.
+    rows: RwLock<Vec<Arc<Row>>>,
+    /// Whether nobody may sit any more.
+    is_cleared: AtomicBool,
+    /// Whether the usher knows of it.
+    is_attended: AtomicBool,
 }
 
 /// How far a view has come.
@@ -31,7 +43,14 @@ pub struct Progress {
 impl View {
     /// A view that stands at `head`: what lies before is its viewers' own to read.
     pub fn new(selection: Selection, head: Cursor, limits: RingLimits) -> Self {
-        Self { selection, ring: RwLock::new(Ring::new(head, limits)), end: watch::Sender::default() }
+        Self {
+            selection,
+            ring: RwLock::new(Ring::new(head, limits)),
+            end: watch::Sender::default(),
+            rows: RwLock::default(),
+            is_cleared: AtomicBool::new(false),
+            is_attended: AtomicBool::new(false),
+        }
     }
 
     /// What its viewers asked for.
@@ -55,8 +74,9 @@ impl View {
     }
 
     /// Has the viewers come back: what they watch is not what the run has turned out to be.
-    pub fn let_go(&self) {
+    pub fn let_go(self: &Arc<Self>) {
         self.end.send_modify(|progress| progress.is_let_go = true);
+        self.wake_rows();
     }
 
     /// Whether the viewers are to come back.
@@ -76,7 +96,6 @@ impl View {
                 ring.skip(lane, entry.sequence);
             }
         }
-        self.tell(&ring, false);
     }
 
     /// Tells of messages that can no longer be had.
@@ -88,7 +107,6 @@ impl View {
             gap: Some(Box::new(gap.clone())),
             ..frame
         });
-        self.tell(&ring, false);
     }
 
     /// Tells that it is over; nothing may follow.
@@ -96,29 +114,85 @@ impl View {
         let mut ring = self.write();
         let frame = encode(ring.head(), EventName::End, &json(end));
         ring.push(frame);
-        self.tell(&ring, true);
+        // With the ring still held, so that nobody who sees the news finds an older ring.
+        self.end.send_modify(|progress| progress.is_over = true);
+    }
+
+    /// Has the viewers see what was pushed. Not part of the pushing: what comes together is to go out
+    /// together.
+    pub fn flush(self: &Arc<Self>) {
+        let end = self.ring().end();
+        let changed = self.end.send_if_modified(|progress| std::mem::replace(&mut progress.end, end) != end);
+        if changed {
+            self.wake_rows();
+        }
+    }
+
+    /// Gives a viewer a seat that reads on as `reader` does, which must be level with the ring.
+    pub fn sit(self: &Arc<Self>, socket: Arc<TcpStream>, reader: RingReader) -> Seated {
+        let row = self.row(&reader);
+        let (seat, risen) = Seat::new(socket);
+        row.sit(self, seat, reader);
+        Seated::new(risen, row, self.clone())
+    }
+
+    /// Sends a heartbeat to who sits and has heard nothing for `silence`.
+    pub fn beat(self: &Arc<Self>, silence: Duration) {
+        for row in &self.rows() {
+            row.beat(self, silence);
+        }
+    }
+
+    /// Has everybody get up who sits, for good.
+    pub fn clear(self: &Arc<Self>) {
+        self.is_cleared.store(true, Ordering::Relaxed);
+        self.wake_rows();
+    }
+
+    /// Whether this is the first time that it is asked.
+    pub(crate) fn is_first_attended(&self) -> bool {
+        !self.is_attended.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether viewers may sit: there is more to come.
+    pub fn has_seats(&self) -> bool {
+        let progress = *self.end.borrow();
+        !progress.is_over && !progress.is_let_go && !self.is_cleared.load(Ordering::Relaxed)
+    }
+
+    fn row(&self, reader: &RingReader) -> Arc<Row> {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = rows.iter().find(|row| row.has_room()) {
+            return row.clone();
+        }
+        let row = Arc::new(Row::new(reader.clone()));
+        rows.push(row.clone());
+        row
+    }
+
+    fn rows(&self) -> Vec<Arc<Row>> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wake_rows(self: &Arc<Self>) {
+        for row in &self.rows() {
+            row.wake(self);
+        }
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Ring> {
         self.ring.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Called with the ring still held, so that nobody who sees the news finds an older ring.
-    fn tell(&self, ring: &Ring, is_over: bool) {
-        self.end.send_modify(|progress| {
-            progress.end = ring.end();
-            progress.is_over = is_over;
-        });
-    }
 }
 
 /// Encodes a frame that stands at no lane yet.
 pub fn encode(cursor: &Cursor, event: EventName, data: &[u8]) -> Frame {
-    let mut bytes = Vec::with_capacity(data.len() + 128);
-    sse::write_id(&mut bytes, &cursor.to_string());
-    let id_len = bytes.len();
-    sse::write_event(&mut bytes, event, data);
-    Frame { at: None, bytes: Bytes::from(bytes), id_len, gap: None }
+    let mut buffer = ChunkBuffer::new(data.len() + 128);
+    sse::write_id(buffer.data(), &cursor.to_string());
+    let id_len = buffer.len();
+    sse::write_event(buffer.data(), event, data);
+    let (chunk, bytes) = buffer.finish();
+    Frame { at: None, bytes, chunk, id_len, gap: None }
 }
 
 /// JSON text of one of Runcast's own events.

@@ -1,13 +1,15 @@
 //! One viewer's stream: the past from Redis, then the view's ring, at the viewer's own pace.
 //!
 //! A viewer has no queue. It is asked for bytes when its socket has room, and takes them from what
-//! all viewers of the view share, or, as long as it lies behind that, from the streams.
+//! all viewers of the view share, or, as long as it lies behind that, from the streams. One that is level
+//! with its view needs not even be asked: it [sits](crate::row).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use runcast_protocol::{Cursor, EventName, Start, sse};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::catch_up::CatchUp;
@@ -17,7 +19,10 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::past::Past;
 use crate::request::{Begin, EventsRequest};
+use crate::ring_reader::RingReader;
+use crate::seat::Seated;
 use crate::snapshot::Snapshots;
+use crate::usher::Usher;
 use crate::view::{View, encode, json};
 
 /// What viewers need from their service.
@@ -35,27 +40,41 @@ pub struct ViewerContext {
     pub drain: Drain,
     /// Where viewers and frames are counted.
     pub metrics: Metrics,
+    /// A write that makes no progress for so long ends the viewer; zero: never.
+    pub write_stall: Duration,
+    /// Who sees to those who sit.
+    pub usher: Usher,
 }
 
 /// One viewer.
 #[derive(Debug)]
 pub struct Viewer {
-    context: ViewerContext,
-    request: EventsRequest,
+    context: Arc<ViewerContext>,
     phase: Phase,
     farewell: Farewell,
     said_retry: bool,
+}
+
+/// What comes next for a viewer whose connection lets it sit.
+#[derive(Debug)]
+pub enum Next {
+    /// Bytes to send: whole frames or a heartbeat.
+    Bytes(Bytes),
+    /// It has everything, and may sit until there is more.
+    Level,
+    /// The stream is over.
+    Over,
 }
 
 /// Where a viewer stands in its life.
 #[derive(Debug)]
 pub enum Phase {
     /// The feed does not know yet where the run stands.
-    Opening,
+    Opening(Box<EventsRequest>),
     /// It has just been told.
-    Opened(Arc<View>),
+    Opened(Box<EventsRequest>, Arc<View>),
     /// The text so far, lane by lane.
-    Snapshot(Snapshots),
+    Snapshot(Box<Snapshots>),
     /// Reading what lies before the ring.
     CatchUp(CatchUp),
     /// Reading the ring.
@@ -69,55 +88,88 @@ pub enum Step {
     Frames(Bytes),
     /// Go on with this phase.
     Enter(Box<Phase>),
-    /// The view is open.
-    Opened(Arc<View>),
+    /// Send this and go on with this phase.
+    Begin(Box<Phase>, Bytes),
+    /// There was nothing, and may be now.
+    Idle,
+    /// There is nothing for now, and the viewer may sit until there is.
+    Level,
     /// Nothing follows.
     Over,
 }
 
 impl Viewer {
     /// A viewer whose view is open, or, without one, still to be opened.
-    pub fn new(context: ViewerContext, request: EventsRequest, view: Option<Arc<View>>) -> Self {
-        context.metrics.viewers.add(1, &[]);
-        let phase = view.map_or(Phase::Opening, Phase::Opened);
+    pub fn new(context: Arc<ViewerContext>, request: EventsRequest, view: Option<Arc<View>>) -> Self {
+        let request = Box::new(request);
+        let phase = match view {
+            Some(view) => Phase::Opened(request, view),
+            None => Phase::Opening(request),
+        };
         let farewell = context.drain.farewell();
-        Self { context, request, phase, farewell, said_retry: false }
+        Self { context, phase, farewell, said_retry: false }
+    }
+
+    /// A viewer that sat and reads on as `reader` does.
+    pub fn risen(context: Arc<ViewerContext>, past: Past, reader: RingReader) -> Self {
+        let farewell = context.drain.farewell();
+        Self { context, phase: Phase::Live(Live::new(past, reader)), farewell, said_retry: true }
     }
 
     /// The next bytes to send, whole frames or a heartbeat; none when the stream is over.
     pub async fn next(&mut self) -> Option<Bytes> {
+        match self.advance(false).await {
+            Next::Bytes(bytes) => Some(bytes),
+            Next::Level | Next::Over => None,
+        }
+    }
+
+    /// The same for a viewer whose connection lets it sit.
+    pub async fn next_or_level(&mut self) -> Next {
+        self.advance(true).await
+    }
+
+    /// Has a viewer that is level sit, to be written to as frames come; none if it is not.
+    pub fn sit(self, socket: Arc<TcpStream>) -> Option<(Past, Seated)> {
+        match self.phase {
+            Phase::Live(live) if live.is_level() => Some(live.sit(socket)),
+            _ => None,
+        }
+    }
+
+    async fn advance(&mut self, sits: bool) -> Next {
+        if !std::mem::replace(&mut self.said_retry, true) {
+            // The beginning of the first event: on a frame of its own some clients see an empty message.
+            let mut retry = Vec::new();
+            sse::write_retry(&mut retry, self.context.retry);
+            return Next::Bytes(retry.into());
+        }
         let silence = tokio::time::sleep_until(Instant::now() + self.context.heartbeat);
         tokio::pin!(silence);
         loop {
             let step = tokio::select! {
                 biased;
-                () = self.farewell.time_to_go() => return None,
-                () = &mut silence => return Some(Bytes::from_static(sse::HEARTBEAT)),
-                step = self.phase.step(&self.context, &self.request) => step,
+                () = self.farewell.time_to_go() => return Next::Over,
+                () = &mut silence => return Next::Bytes(Bytes::from_static(sse::HEARTBEAT)),
+                step = self.phase.step(&self.context, sits) => step,
             };
             match step {
-                Step::Frames(bytes) => return Some(self.with_retry(bytes)),
+                Step::Frames(bytes) => return Next::Bytes(self.with_retry(bytes)),
                 Step::Enter(phase) => self.phase = *phase,
-                Step::Opened(view) => {
-                    let (phase, frame) = begin(view, &self.request, &self.context);
-                    self.phase = phase;
-                    if let Some(frame) = frame {
-                        return Some(self.with_retry(frame));
-                    }
+                Step::Begin(phase, bytes) => {
+                    self.phase = *phase;
+                    return Next::Bytes(self.with_retry(bytes));
                 }
-                Step::Over => return None,
+                Step::Idle => {}
+                Step::Level => return Next::Level,
+                Step::Over => return Next::Over,
             }
         }
     }
 
-    /// Puts `retry:` before the first frame, and a jittered one before the first after the drain
-    /// began. It rides on a real event: on a frame of its own some clients see an empty message.
+    /// Puts a jittered `retry:` before the first frame after the drain began.
     fn with_retry(&mut self, frames: Bytes) -> Bytes {
-        let first = !std::mem::replace(&mut self.said_retry, true);
-        let Some(delay) = self.farewell.retry(self.context.retry).or(first.then_some(self.context.retry))
-        else {
-            return frames;
-        };
+        let Some(delay) = self.farewell.retry(self.context.retry) else { return frames };
         let mut with = Vec::with_capacity(frames.len() + 16);
         sse::write_retry(&mut with, delay);
         with.extend_from_slice(&frames);
@@ -125,42 +177,67 @@ impl Viewer {
     }
 }
 
-impl Drop for Viewer {
+/// Counts a viewer for as long as it is connected.
+#[derive(Debug)]
+pub struct Present(Arc<ViewerContext>);
+
+impl Present {
+    /// One more.
+    pub fn new(context: Arc<ViewerContext>) -> Self {
+        context.metrics.viewers.add(1, &[]);
+        Self(context)
+    }
+}
+
+impl Drop for Present {
     fn drop(&mut self) {
-        self.context.metrics.viewers.add(-1, &[]);
+        self.0.metrics.viewers.add(-1, &[]);
     }
 }
 
 impl Phase {
-    async fn step(&mut self, context: &ViewerContext, request: &EventsRequest) -> Step {
+    async fn step(&mut self, context: &ViewerContext, sits: bool) -> Step {
         match self {
-            Self::Opening => Step::Opened(context.hub.open(&request.run, &request.selection).await),
-            Self::Opened(view) => Step::Opened(view.clone()),
+            Self::Opening(request) => {
+                let view = context.hub.open(&request.run, &request.selection).await;
+                Step::Enter(Box::new(Self::Opened(request.clone(), view)))
+            }
+            Self::Opened(request, view) => begin(view.clone(), request, context),
             Self::Snapshot(snapshots) => snapshots.step().await,
             Self::CatchUp(catch_up) => catch_up.step().await,
-            Self::Live(live) => live.step().await,
+            Self::Live(live) => match live.step() {
+                Step::Idle if sits && !context.drain.has_begun() && live.is_level() && live.has_seats() => {
+                    Step::Level
+                }
+                Step::Idle => {
+                    live.changed().await;
+                    Step::Idle
+                }
+                step => step,
+            },
         }
     }
 }
 
 /// The first phase of a viewer whose view is open, and the frame that comes before it: who skips
 /// history is told where it begins, so as to come back there if cut off before the first message.
-fn begin(view: Arc<View>, request: &EventsRequest, context: &ViewerContext) -> (Phase, Option<Bytes>) {
+fn begin(view: Arc<View>, request: &EventsRequest, context: &ViewerContext) -> Step {
     let past = Past { bus: context.hub.bus().clone(), run: request.run.clone(), view };
     let head = past.view.ring().head().clone();
     match &request.begin {
         Begin::After(cursor) => {
-            (Phase::CatchUp(CatchUp::new(past, request.selection.restrict(cursor))), None)
+            let catch_up = CatchUp::new(past, request.selection.restrict(cursor));
+            Step::Enter(Box::new(Phase::CatchUp(catch_up)))
         }
-        Begin::Start => (Phase::CatchUp(CatchUp::new(past, Cursor::default())), None),
+        Begin::Start => Step::Enter(Box::new(Phase::CatchUp(CatchUp::new(past, Cursor::default())))),
         Begin::Now => {
             let frame = start_frame(&head, "now");
-            (Phase::CatchUp(CatchUp::new(past, head)), Some(frame))
+            Step::Begin(Box::new(Phase::CatchUp(CatchUp::new(past, head))), frame)
         }
         Begin::Snapshot => {
             let snapshots = Snapshots::new(past, &head, context.snapshot_bytes);
             let frame = start_frame(snapshots.cursor(), "snapshot");
-            (Phase::Snapshot(snapshots), Some(frame))
+            Step::Begin(Box::new(Phase::Snapshot(Box::new(snapshots))), frame)
         }
     }
 }

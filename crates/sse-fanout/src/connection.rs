@@ -1,0 +1,59 @@
+//! A viewer on a plain HTTP/1.1 connection that it has to itself.
+//!
+//! Its task writes what the viewer reads from the past, and sleeps while the viewer sits.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use crate::chunk;
+use crate::outlet::{Outlet, gone};
+use crate::past::Past;
+use crate::seat::Seated;
+use crate::viewer::{Next, Present, Viewer, ViewerContext};
+
+/// Streams to `socket` until the stream is over or the client is gone.
+pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<TcpStream>) {
+    let _present = Present::new(context.clone());
+    let (mut viewer, mut rest) = (Box::new(viewer), Bytes::new());
+    loop {
+        // Boxed: a viewer that sits, as most do most of the time, is to cost little more than its seat.
+        let outlet = Outlet::new(socket.clone(), context.write_stall);
+        let speaking = Box::pin(speak(viewer, rest, outlet));
+        let spoken = tokio::select! {
+            spoken = speaking => spoken,
+            () = gone(&socket) => return,
+        };
+        let (past, mut seated) = match spoken {
+            Ok(Some(seat)) => seat,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "viewer's connection ended early"),
+        };
+        context.usher.attend(&past.view);
+        let risen = tokio::select! {
+            risen = seated.risen() => risen,
+            () = gone(&socket) => None,
+        };
+        let Some(risen) = risen else { return };
+        rest = risen.rest;
+        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader));
+    }
+}
+
+/// Writes `rest` and what follows until the viewer sits; none if the stream is over.
+async fn speak(mut viewer: Box<Viewer>, rest: Bytes, outlet: Outlet) -> io::Result<Option<(Past, Seated)>> {
+    outlet.send_raw(&rest).await?;
+    drop(rest);
+    loop {
+        match viewer.next_or_level().await {
+            Next::Bytes(bytes) => outlet.send(&bytes).await?,
+            Next::Level => return Ok(viewer.sit(outlet.socket().clone())),
+            Next::Over => {
+                outlet.send_raw(chunk::LAST).await?;
+                return Ok(None);
+            }
+        }
+    }
+}
