@@ -43,6 +43,7 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     #[serde(with = "runcast_runtime::duration")]
     pub write_stall: Duration,
+    pub send_buffer: ByteSize,
 }
 
 /// `[sse]`

@@ -75,6 +75,12 @@ pub async fn run(
     };
     let _watch = AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone())));
 
+    let send_buffer = bytes(config.http.send_buffer);
+    if send_buffer > 0 {
+        // Connections have it from their listener.
+        rustix::net::sockopt::set_socket_send_buffer_size(&listener, send_buffer)
+            .context("http.send_buffer cannot be set")?;
+    }
     let ring = config.view.ring();
     let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
     let usher = Usher::default();

@@ -40,6 +40,8 @@ pub struct Row {
     taken: AtomicUsize,
     arrivals: Mutex<Vec<Arrival>>,
     sitting: Mutex<Sitting>,
+    /// Whether somebody has left a seat.
+    left: AtomicBool,
     /// Whether it is time for a heartbeat, unless there is something to say.
     beat: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl Row {
             taken: AtomicUsize::new(0),
             arrivals: Mutex::default(),
             sitting: Mutex::new(Sitting { seats: Vec::new(), reader, spoke: Instant::now() }),
+            left: AtomicBool::new(false),
             beat: AtomicBool::new(false),
         }
     }
@@ -84,6 +87,12 @@ impl Row {
     pub(crate) fn sit(self: &Arc<Self>, view: &Arc<View>, seat: Seat, reader: RingReader) {
         self.taken.fetch_add(1, Ordering::Relaxed);
         lock(&self.arrivals).push(Arrival { seat, reader });
+        self.wake(view);
+    }
+
+    /// Somebody has left: has the seat cleared now, and not with the next frame.
+    pub(crate) fn leave(self: &Arc<Self>, view: &Arc<View>) {
+        self.left.store(true, Ordering::Relaxed);
         self.wake(view);
     }
 
@@ -130,7 +139,9 @@ impl Row {
         let mut sitting = lock(&self.sitting);
         // Taken before anything is read: who arrives later than that wakes the row again.
         let arrivals = std::mem::take(&mut *lock(&self.arrivals));
-        sitting.seats.retain(|seat| !seat.is_left());
+        if self.left.swap(false, Ordering::Relaxed) {
+            sitting.seats.retain(|seat| !seat.is_left());
+        }
         let beat = self.beat.swap(false, Ordering::Relaxed);
         if !sitting.catch_up(view) && beat {
             sitting.write(&Bytes::from_static(HEARTBEAT));

@@ -80,7 +80,6 @@ impl Seated {
 impl Drop for Seated {
     fn drop(&mut self) {
         self.risen.close();
-        // The socket is let go now, not with the next frame.
-        self.row.wake(&self.view);
+        self.row.leave(&self.view);
     }
 }
