@@ -14,14 +14,17 @@ pub mod feed;
 pub mod hub;
 pub mod live;
 pub mod metrics;
+pub mod pages;
 pub mod past;
 pub mod request;
 pub mod ring;
 pub mod ring_reader;
 pub mod routes;
 pub mod run_info;
+pub mod shared_reader;
 pub mod snapshot;
 pub mod tracker;
+pub mod turns;
 pub mod view;
 pub mod viewer;
 
@@ -40,6 +43,7 @@ use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::pages::Pages;
 use crate::routes::Routes;
 use crate::viewer::ViewerContext;
 
@@ -67,7 +71,9 @@ pub async fn run(
     let _watch = AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone())));
 
     let ring = config.view.ring();
-    let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
+    let pages = Pages::new(bus.clone(), &config.catch_up, metrics.clone());
+    let context = FeedContext { bus, pages, config: config.feed, ring, metrics: metrics.clone() };
+    let hub = Hub::new(subscriber, context);
     let viewers = ViewerContext {
         hub,
         heartbeat: config.sse.heartbeat,

@@ -3,7 +3,8 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, sse};
+use runcast_protocol::merge::{Merged, merge};
+use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, Sequence, sse};
 use tokio::sync::watch;
 
 use crate::ring::{Frame, Ring, RingLimits};
@@ -12,6 +13,8 @@ use crate::ring::{Frame, Ring, RingLimits};
 #[derive(Debug)]
 pub struct View {
     selection: Selection,
+    /// Whether adjacent messages that come together are told as one.
+    merges: bool,
     ring: RwLock<Ring>,
     /// What the ring's end is; changes wake the viewers.
     end: watch::Sender<Progress>,
@@ -31,7 +34,24 @@ pub struct Progress {
 impl View {
     /// A view that stands at `head`: what lies before is its viewers' own to read.
     pub fn new(selection: Selection, head: Cursor, limits: RingLimits) -> Self {
-        Self { selection, ring: RwLock::new(Ring::new(head, limits)), end: watch::Sender::default() }
+        Self {
+            selection,
+            merges: false,
+            ring: RwLock::new(Ring::new(head, limits)),
+            end: watch::Sender::default(),
+        }
+    }
+
+    /// The same, which tells adjacent messages that come together as one.
+    #[must_use]
+    pub fn merging(mut self, merges: bool) -> Self {
+        self.merges = merges;
+        self
+    }
+
+    /// Whether it tells adjacent messages that come together as one.
+    pub fn merges(&self) -> bool {
+        self.merges
     }
 
     /// What its viewers asked for.
@@ -67,11 +87,13 @@ impl View {
     /// Passes on messages of one lane, the next ones.
     pub fn push(&self, lane: &Lane, entries: &[Entry]) {
         let name = EventName::Message(lane.channel.message_type());
+        let single = |entry: &Entry| Merged { first: entry.sequence, entry: entry.clone() };
+        let merged = if self.merges { merge(lane, entries) } else { entries.iter().map(single).collect() };
         let mut ring = self.write();
-        for entry in entries {
+        for Merged { first, entry } in merged {
             if self.selection.has_variation(&entry.variation) {
                 let frame = encode(ring.advance(lane, entry.sequence), name, &entry.line);
-                ring.push(Frame { at: Some((lane.clone(), entry.sequence)), ..frame });
+                ring.push(Frame { first, at: Some((lane.clone(), entry.sequence)), ..frame });
             } else {
                 ring.skip(lane, entry.sequence);
             }
@@ -118,7 +140,7 @@ pub fn encode(cursor: &Cursor, event: EventName, data: &[u8]) -> Frame {
     sse::write_id(&mut bytes, &cursor.to_string());
     let id_len = bytes.len();
     sse::write_event(&mut bytes, event, data);
-    Frame { at: None, bytes: Bytes::from(bytes), id_len, gap: None }
+    Frame { at: None, first: Sequence::NONE, bytes: Bytes::from(bytes), id_len, gap: None }
 }
 
 /// JSON text of one of Runcast's own events.

@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::past::Past;
-use crate::request::{Begin, EventsRequest};
+use crate::request::{Begin, EventsRequest, Merge};
 use crate::snapshot::Snapshots;
 use crate::view::{View, encode, json};
 
@@ -134,7 +134,9 @@ impl Drop for Viewer {
 impl Phase {
     async fn step(&mut self, context: &ViewerContext, request: &EventsRequest) -> Step {
         match self {
-            Self::Opening => Step::Opened(context.hub.open(&request.run, &request.selection).await),
+            Self::Opening => {
+                Step::Opened(context.hub.open(&request.run, &request.selection, request.merge).await)
+            }
             Self::Opened(view) => Step::Opened(view.clone()),
             Self::Snapshot(snapshots) => snapshots.step().await,
             Self::CatchUp(catch_up) => catch_up.step().await,
@@ -146,7 +148,7 @@ impl Phase {
 /// The first phase of a viewer whose view is open, and the frame that comes before it: who skips
 /// history is told where it begins, so as to come back there if cut off before the first message.
 fn begin(view: Arc<View>, request: &EventsRequest, context: &ViewerContext) -> (Phase, Option<Bytes>) {
-    let past = Past { bus: context.hub.bus().clone(), run: request.run.clone(), view };
+    let past = Past { pages: context.hub.pages(&request.run), view, merges: request.merge != Merge::Never };
     let head = past.view.ring().head().clone();
     match &request.begin {
         Begin::After(cursor) => {
