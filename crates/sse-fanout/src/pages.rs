@@ -46,7 +46,8 @@ pub struct SharedPage {
 }
 
 impl SharedPage {
-    fn new(read_at: Instant, page: ParsedPage) -> Self {
+    /// A page whose read began at that time.
+    pub fn new(read_at: Instant, page: ParsedPage) -> Self {
         Self { read_at, page, merged: OnceLock::new() }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runcast_bus::{BusError, Found, Item, LaneReader, Scan};
+use runcast_bus::{BusError, EntryId, Found, Item, LaneReader, Scan};
 use runcast_protocol::{Lane, Sequence};
 use tokio::time::Instant;
 
@@ -54,6 +54,11 @@ impl SharedReader {
         self.reader.position()
     }
 
+    /// The entry after which the page begins that it wants.
+    pub fn wants(&self) -> EntryId {
+        self.reader.wants().0
+    }
+
     /// Reads the next page, not beyond `upto`, which is known to exist or to have existed. What Redis has
     /// lost is recalled from the archive, if that is asked. May be given up at any time, and called again.
     ///
@@ -63,7 +68,7 @@ impl SharedReader {
         let asked = Instant::now();
         let mut not_before = self.only_new.then_some(asked);
         while !self.reader.is_missing() {
-            let page = pages.page(self.lane(), self.reader.wants().0, not_before).await?;
+            let page = pages.page(self.lane(), self.wants(), not_before).await?;
             match self.turn(&page, asked, upto, pages.bus().asks_past()) {
                 Turn::Found(found) => return Ok(Turned { found, page: Some(page) }),
                 Turn::TooOld => not_before = Some(asked),
