@@ -1,6 +1,7 @@
 //! A viewer behind the ring: reading the streams, each lane in turn, until the ring holds the rest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use runcast_bus::{Found, Item, PAUSE};
@@ -26,8 +27,20 @@ pub struct CatchUp {
     cursor: Cursor,
     /// The lanes that are behind, in turn.
     readers: VecDeque<SharedReader>,
-    /// What was read and is still to be told.
-    ready: VecDeque<(Lane, Said)>,
+    /// What was read last, and is still to be told.
+    read: Option<Read>,
+}
+
+/// What was read of a lane.
+#[derive(Debug)]
+struct Read {
+    lane: Lane,
+    /// As it was read.
+    items: Vec<Item>,
+    /// Where that was.
+    page: Option<Arc<SharedPage>>,
+    /// As it is told.
+    said: VecDeque<Said>,
 }
 
 /// What is told in one frame.
@@ -40,7 +53,7 @@ enum Said {
 impl CatchUp {
     /// A viewer that has seen everything up to `cursor`.
     pub fn new(past: Past, cursor: Cursor) -> Self {
-        Self { past, cursor, readers: VecDeque::new(), ready: VecDeque::new() }
+        Self { past, cursor, readers: VecDeque::new(), read: None }
     }
 
     /// Enters the ring if it holds all that is missing, else reads a page.
@@ -49,7 +62,7 @@ impl CatchUp {
             if self.past.view.is_let_go() {
                 return Step::Over;
             }
-            if !self.ready.is_empty() {
+            if self.read.is_some() {
                 let frames = self.encode().await;
                 if !frames.is_empty() {
                     return Step::Frames(frames);
@@ -94,12 +107,8 @@ impl CatchUp {
             self.readers.extend(reader);
             match found {
                 Ok(Turned { found: Found::Items(items), page }) => {
-                    let said = if self.past.merges && lane.channel == Channel::Output {
-                        merged(&lane, items, page.as_deref())
-                    } else {
-                        items.into_iter().map(Said::from).collect()
-                    };
-                    return self.ready.extend(said.into_iter().map(|said| (lane.clone(), said)));
+                    self.read = Some(Read { lane, items, page, said: VecDeque::new() });
+                    return;
                 }
                 Ok(Turned { found: Found::NotYet, .. }) => {}
                 Err(error) => {
@@ -114,8 +123,11 @@ impl CatchUp {
     async fn encode(&mut self) -> Bytes {
         let _turn = self.past.pages.viewers_turn().await;
         let mut frames = Vec::new();
+        let Some(mut read) = self.read.take() else { return Bytes::new() };
+        read.prepare(self.past.merges);
+        let lane = &read.lane;
         while frames.len() < CHUNK_BYTES
-            && let Some((lane, said)) = self.ready.pop_front()
+            && let Some(said) = read.said.pop_front()
         {
             let (last, shown) = match &said {
                 Said::Message(entry) => {
@@ -123,11 +135,12 @@ impl CatchUp {
                 }
                 Said::Gap(gap) => (gap.last, true),
             };
-            self.cursor.set(&lane, last);
+            self.cursor.set(lane, last);
             if shown {
-                self.write(&mut frames, &lane, &said);
+                self.write(&mut frames, lane, &said);
             }
         }
+        self.read = Some(read).filter(|read| !read.said.is_empty());
         frames.into()
     }
 
@@ -139,6 +152,19 @@ impl CatchUp {
             }
             Said::Gap(gap) => sse::write_frame(frames, &id, EventName::Gap, &json(gap)),
         }
+    }
+}
+
+impl Read {
+    /// Makes what is told of what was read.
+    fn prepare(&mut self, merges: bool) {
+        let items = std::mem::take(&mut self.items);
+        if merges && self.lane.channel == Channel::Output {
+            self.said.extend(merged(&self.lane, items, self.page.as_deref()));
+        } else {
+            self.said.extend(items.into_iter().map(Said::from));
+        }
+        self.page = None;
     }
 }
 

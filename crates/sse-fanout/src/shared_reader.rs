@@ -69,6 +69,8 @@ impl SharedReader {
         let mut not_before = self.only_new.then_some(asked);
         while !self.reader.is_missing() {
             let page = pages.page(self.lane(), self.wants(), not_before).await?;
+            let _turn = pages.viewers_turn().await;
+            // From here on without a pause: what was taken in would be lost with a call that is given up.
             match self.turn(&page, asked, upto, pages.bus().asks_past()) {
                 Turn::Found(found) => return Ok(Turned { found, page: Some(page) }),
                 Turn::TooOld => not_before = Some(asked),

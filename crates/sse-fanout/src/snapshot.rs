@@ -101,11 +101,7 @@ impl Snapshots {
             }
             let upto = current.before_stored();
             match current.reader.page(&self.past.pages, upto).await.map(|turned| turned.found) {
-                Ok(Found::Items(items)) => {
-                    let pages = self.past.pages.clone();
-                    let _turn = pages.viewers_turn().await;
-                    self.gather(items);
-                }
+                Ok(Found::Items(items)) => self.gather(items),
                 Ok(Found::NotYet) => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
                     tracing::debug!(run = %self.past.pages.run(), %error, "could not read the stream");
