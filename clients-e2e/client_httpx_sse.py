@@ -18,9 +18,10 @@ def take(event):
     elif event.event == "output":
         message = event.json()
         variation, sequence = message["variation_id"], message["sequence"]
+        first = message.get("first_sequence", sequence)
         expected = seen["sequences"].get(variation, 0) + 1
-        if sequence != expected:
-            seen["problems"].append(f"{variation}: message {sequence} where {expected} was due")
+        if first != expected:
+            seen["problems"].append(f"{variation}: message {first} where {expected} was due")
         seen["sequences"][variation] = sequence
         seen["text"][variation] = seen["text"].get(variation, "") + message["content"]
     elif event.event not in ("log", "status", "metric"):

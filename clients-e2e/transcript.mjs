@@ -9,9 +9,9 @@ export class Transcript {
     if (name === 'end') {
       seen.ends.push(JSON.parse(data));
     } else if (name === 'output') {
-      const { variation_id: variation, sequence, content } = JSON.parse(data);
+      const { variation_id: variation, sequence, first_sequence: first = sequence, content } = JSON.parse(data);
       const expected = (seen.sequences[variation] ?? 0) + 1;
-      if (sequence !== expected) seen.problems.push(`${variation}: message ${sequence} where ${expected} was due`);
+      if (first !== expected) seen.problems.push(`${variation}: message ${first} where ${expected} was due`);
       seen.sequences[variation] = sequence;
       seen.text[variation] = (seen.text[variation] ?? '') + content;
     } else if (!['log', 'status', 'metric'].includes(name)) {

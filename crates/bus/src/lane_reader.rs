@@ -3,14 +3,12 @@
 
 mod recall;
 
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use bytes::Bytes;
 use runcast_protocol::{Batch, Entry, Gap, GapReason, Lane, Placement, RunId, Sequence, place};
 
 use crate::lane_reader::recall::Missing;
-use crate::{Bus, BusError, EntryId, Page};
+use crate::{Bus, BusError, EntryId, Page, ParsedPage};
 
 /// What a page should weigh, in bytes: the number of entries asked for follows from it.
 const PAGE_BYTES: usize = 256 << 10;
@@ -19,6 +17,8 @@ const PAGE_BYTES: usize = 256 << 10;
 pub const PAUSE: Duration = Duration::from_millis(200);
 /// Most entries of a page.
 const PAGE_ENTRIES: usize = 256;
+/// Entries of a page as long as nothing is known of their size.
+pub const FIRST_ENTRIES: usize = 32;
 
 /// A place in a lane's past, to be read onwards from.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub enum Found {
 impl LaneReader {
     /// Begins after `position`; `scan` is where an earlier reader of a shared stream ended.
     pub fn new(lane: Lane, position: Sequence, scan: Scan) -> Self {
-        Self { lane, position, scan, entries: 32, malformed: false, missing: None }
+        Self { lane, position, scan, entries: FIRST_ENTRIES, malformed: false, missing: None }
     }
 
     /// The lane it reads.
@@ -97,7 +97,7 @@ impl LaneReader {
         if self.missing.is_none() {
             let (after, entries) = self.wants();
             let page = bus.read(run, &self.lane, after, entries).await?;
-            if let Some(found) = self.turn_up_to_loss(page, upto) {
+            if let Some(found) = self.turn_up_to_loss(&ParsedPage::of(&self.lane, page), upto) {
                 return Ok(found);
             }
         }
@@ -126,30 +126,35 @@ impl LaneReader {
 
     /// Takes in the page that it wants. Pure.
     pub fn turn(&mut self, page: Page, upto: Sequence) -> Found {
+        self.turn_parsed(&ParsedPage::of(&self.lane, page), upto)
+    }
+
+    /// Takes in a page that others may take in too: it begins with, or in a stream with one writer before,
+    /// the entry that it wants. Pure.
+    pub fn turn_parsed(&mut self, page: &ParsedPage, upto: Sequence) -> Found {
         let own = self.lane.channel.has_one_writer();
         let seen = usize::from(!own && self.scan != Scan::default());
-        if seen > 0 && page.batches.first().map(held) != Some(self.scan.held) {
+        if seen > 0 && page.batches.first().map(|batch| batch.held) != Some(self.scan.held) {
             self.scan = Scan::default();
             return Found::Items(Vec::new());
         }
-        self.fit(&page.batches);
+        self.fit(page);
 
-        let last = page.batches.last().map_or(0, held);
         let mut items = Vec::new();
-        for payload in page.batches.into_iter().skip(seen) {
-            match Batch::parse(payload) {
-                Ok(batch) if batch.lane == self.lane => self.take(&batch, upto, &mut items),
-                Ok(_) if !own => {}
-                Ok(_) | Err(_) => self.malformed = true,
+        for parsed in page.batches.iter().skip(seen) {
+            match &parsed.batch {
+                Some(batch) if batch.lane == self.lane => self.take(batch, upto, &mut items),
+                Some(_) if !own => {}
+                Some(_) | None => self.malformed = true,
             }
         }
         if self.position >= upto {
             // A page that was cut at `upto` may hold more for a later call with a higher one.
             return Found::Items(items);
         }
-        self.scan = Scan { after: page.end, held: last };
+        self.scan = Scan { after: page.end, held: page.batches.last().map_or(0, |batch| batch.held) };
         if page.is_last {
-            let tail = page.lane.map_or(Sequence::NONE, |lane| lane.last);
+            let tail = page.stood_at(&self.lane).unwrap_or(Sequence::NONE);
             if tail > self.position {
                 // The stream and the bookkeeping were read at one instant: what the one counts and
                 // the other lacks is gone.
@@ -160,6 +165,16 @@ impl LaneReader {
             }
         }
         Found::Items(items)
+    }
+
+    /// Whether something is missing that was not told yet: [`LaneReader::recall`] comes next, not a page.
+    pub fn is_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Forgets how far the stream was searched, so as to look again from where the lane's messages may begin.
+    pub fn search_anew(&mut self) {
+        self.scan = Scan::default();
     }
 
     fn take(&mut self, batch: &Batch, upto: Sequence, items: &mut Vec<Item>) {
@@ -184,17 +199,14 @@ impl LaneReader {
     }
 
     /// Asks for more entries the next time if these were small, for fewer if they were large.
-    fn fit(&mut self, batches: &[Bytes]) {
-        let bytes: usize = batches.iter().map(Bytes::len).sum();
-        if let Some(average) = bytes.checked_div(batches.len()) {
-            self.entries = (PAGE_BYTES / average.max(1)).clamp(1, PAGE_ENTRIES);
+    fn fit(&mut self, page: &ParsedPage) {
+        if let Some(average) = page.average() {
+            self.entries = entries_of(average);
         }
     }
 }
 
-/// Tells entries apart.
-fn held(batch: &Bytes) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(batch);
-    hasher.finish()
+/// How many entries of so many bytes make a page.
+pub fn entries_of(average: usize) -> usize {
+    (PAGE_BYTES / average.max(1)).clamp(1, PAGE_ENTRIES)
 }

@@ -98,6 +98,11 @@ impl Bus {
         self
     }
 
+    /// Whether it asks for what Redis no longer has.
+    pub fn asks_past(&self) -> bool {
+        self.past_wait.is_some()
+    }
+
     /// Asks what is archived of a run.
     pub fn past_run(&self, run: &RunId) -> Asking<PastRun> {
         let request = PastRequest::run(run.clone());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fred::types::Value;
 use runcast_protocol::{Lane, RunId, Sequence, keys};
 
-use crate::{Bus, BusError, LaneState, lanes};
+use crate::{Bus, BusError, LaneState, ParsedPage, lanes};
 
 /// A stream entry's ID; the default comes before all entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,19 @@ impl EntryId {
             Self(time, 0) => Self(time - 1, u64::MAX),
             Self(time, count) => Self(time, count - 1),
         }
+    }
+}
+
+impl EntryId {
+    /// Its first number: milliseconds, or the sequence where that is what IDs are.
+    pub fn time(self) -> u64 {
+        self.0
+    }
+
+    /// The ID at the next multiple of `step` below, in a stream whose entry IDs are sequences.
+    #[must_use]
+    pub fn round_down(self, step: u64) -> Self {
+        Self(self.0 - self.0 % step.max(1), 0)
     }
 }
 
@@ -71,17 +84,60 @@ impl Bus {
         after: EntryId,
         count: usize,
     ) -> Result<Page, BusError> {
-        let keys = vec![keys::stream(run, lane), keys::lanes(run)];
-        let args = vec![lane.to_string().into(), after.to_string().into(), count.to_string().into()];
-        let reply = self.read_script(keys, args).await?;
-        let (state, entries): (Value, Vec<(String, Vec<Bytes>)>) = reply.convert()?;
+        let (state, entries) = self.read_entries(run, lane, &lane.to_string(), after, count).await?;
         let state: Option<String> =
             if matches!(state, Value::Boolean(_)) { None } else { state.convert()? };
         let lane = state.as_deref().and_then(lanes::parse);
-        let end = entries.last().map_or(Ok(after), |(id, _)| id.parse())?;
-        let is_last = entries.len() < count;
-        // An entry is one field, `m`, and its value; anything else was not written by a sidecar.
-        let batches = entries.into_iter().filter_map(|(_, fields)| fields.into_iter().nth(1)).collect();
+        let (batches, end) = batches(entries, after)?;
+        let is_last = batches.len() < count;
         Ok(Page { lane, batches, end, is_last })
     }
+
+    /// The same for the readers of all the lanes that `lane`'s stream carries.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked.
+    pub async fn read_for_all(
+        &self,
+        run: &RunId,
+        lane: &Lane,
+        after: EntryId,
+        count: usize,
+    ) -> Result<ParsedPage, BusError> {
+        if lane.channel.has_one_writer() {
+            return Ok(ParsedPage::of(lane, self.read(run, lane, after, count).await?));
+        }
+        let (states, entries) = self.read_entries(run, lane, "", after, count).await?;
+        let states: Vec<(String, String)> = states.convert()?;
+        let states =
+            states.iter().filter_map(|(lane, state)| Some((lane.parse().ok()?, lanes::parse(state)?)));
+        let states = states.filter(|(known, _): &(Lane, _)| known.channel == lane.channel).collect();
+        let (batches, end) = batches(entries, after)?;
+        let is_last = batches.len() < count;
+        Ok(ParsedPage::new(states, batches, end, is_last))
+    }
+
+    async fn read_entries(
+        &self,
+        run: &RunId,
+        lane: &Lane,
+        asked: &str,
+        after: EntryId,
+        count: usize,
+    ) -> Result<(Value, Entries), BusError> {
+        let keys = vec![keys::stream(run, lane), keys::lanes(run)];
+        let args = vec![asked.into(), after.to_string().into(), count.to_string().into()];
+        Ok(self.read_script(keys, args).await?.convert()?)
+    }
+}
+
+/// As Redis replies: IDs, and fields with their values.
+type Entries = Vec<(String, Vec<Bytes>)>;
+
+/// What the entries hold, and the ID of the last; of one that follows `after` if there are none.
+fn batches(entries: Entries, after: EntryId) -> Result<(Vec<Bytes>, EntryId), BusError> {
+    let end = entries.last().map_or(Ok(after), |(id, _)| id.parse())?;
+    // An entry is one field, `m`, and its value; anything else was not written by a sidecar.
+    let batches = entries.into_iter().map(|(_, fields)| fields.into_iter().nth(1).unwrap_or_default());
+    Ok((batches.collect(), end))
 }

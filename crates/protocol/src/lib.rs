@@ -11,6 +11,7 @@ mod id;
 mod json;
 pub mod keys;
 mod lane;
+pub mod merge;
 mod message;
 mod past;
 mod placement;

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::json::brief;
+use crate::merge::FIRST_SEQUENCE;
 use crate::{Channel, Json, Lane, RunId, Sequence, VariationId, Writer};
 
 /// What a message is; each type travels on its own channel.
@@ -87,6 +88,12 @@ impl Message {
         let mut line = Vec::with_capacity(self.content.as_str().len() + 256);
         serde_json::to_writer(&mut line, self).expect("messages are made of JSON types");
         line
+    }
+
+    /// Sequence of the first message that it stands for: its own, unless it was [merged](crate::merge).
+    pub fn first_sequence(&self) -> Sequence {
+        let merged = self.extra.iter().find(|(name, _)| name == FIRST_SEQUENCE);
+        merged.and_then(|(_, first)| first.read().ok()).unwrap_or(self.sequence)
     }
 
     /// The lane it is numbered in.

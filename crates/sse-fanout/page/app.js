@@ -84,7 +84,8 @@ function watch(run) {
       const lane = `${CHANNELS[name]}/${data.writer ?? data.variation_id}`;
       // Of the control-plane's lanes only what is about the chosen variations is shown.
       const sparse = data.writer !== undefined && query.has('variations');
-      if (positions.isNext(lane, data.sequence, sparse)) message(name, data);
+      // Messages that were missed may come as one: the last, with the text of all since the first.
+      if (positions.isNext(lane, data.first_sequence ?? data.sequence, data.sequence, sparse)) message(name, data);
     } else if (name === 'snapshot') {
       positions.set(data.lane, data.last);
       const [channel, writer] = split(data.lane);

@@ -8,18 +8,18 @@ export class Positions {
   #anywhere = false;
 
   /**
-   * Whether the message is new. Counts it if it is not, and what is missing before it; of a lane
-   * of which only a part is shown (`sparse`), nothing is.
+   * Whether the messages from `first` to `last` are new. Counts them if they are not, and what is missing
+   * before them; of a lane of which only a part is shown (`sparse`), nothing is.
    */
-  isNext(lane, sequence, sparse = false) {
+  isNext(lane, first, last, sparse = false) {
     const known = this.#last.get(lane);
-    const last = sparse && !(sequence <= known) ? sequence - 1 : (known ?? (this.#anywhere ? sequence - 1 : 0));
-    if (sequence <= last) {
-      this.repeated++;
+    const before = sparse && !(first <= known) ? first - 1 : (known ?? (this.#anywhere ? first - 1 : 0));
+    if (first <= before) {
+      this.repeated += Math.min(before, last) - first + 1;
       return false;
     }
-    this.missing += sequence - last - 1;
-    this.#last.set(lane, sequence);
+    this.missing += first - before - 1;
+    this.#last.set(lane, last);
     return true;
   }
 

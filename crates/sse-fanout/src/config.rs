@@ -25,6 +25,7 @@ pub struct Config {
     pub page: PageConfig,
     pub view: ViewConfig,
     pub feed: FeedConfig,
+    pub catch_up: CatchUpConfig,
     pub past: PastConfig,
     pub drain: DrainConfig,
     pub redis: RedisConfig,
@@ -105,6 +106,18 @@ pub struct FeedConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub linger: Duration,
     pub inbox: usize,
+}
+
+/// `[catch_up]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct CatchUpConfig {
+    pub reads: usize,
+    pub viewers: usize,
+    pub cache_bytes: ByteSize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub cache_ttl: Duration,
 }
 
 /// `[past]`

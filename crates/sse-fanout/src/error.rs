@@ -16,6 +16,8 @@ impl BadRequest {
     /// A parameter that does not exist.
     pub fn unknown(name: &str) -> Self {
         let shown: String = name.chars().take(40).collect();
-        Self(format!("{shown}: there is no such parameter; there are channels, variations, from and after"))
+        Self(format!(
+            "{shown}: there is no such parameter; there are channels, variations, from, after and merge"
+        ))
     }
 }

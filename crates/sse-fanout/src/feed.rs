@@ -17,6 +17,7 @@ use crate::archived::Archived;
 use crate::config::FeedConfig;
 use crate::hub::Feeds;
 use crate::metrics::Metrics;
+use crate::pages::{Pages, RunPages};
 use crate::ring::RingLimits;
 use crate::run_info::read_state;
 use crate::tracker::Tracker;
@@ -35,6 +36,10 @@ const BURST: usize = 32;
 pub struct OpenView {
     /// What the viewer chose.
     pub selection: Selection,
+    /// Whether what comes together is to be merged.
+    pub merges: bool,
+    /// When the viewer asked for it.
+    pub asked: Instant,
     /// Gets the view once the feed knows where the run stands.
     pub reply: oneshot::Sender<Arc<View>>,
 }
@@ -44,6 +49,8 @@ pub struct OpenView {
 pub struct FeedContext {
     /// Commands to Redis.
     pub bus: Bus,
+    /// What viewers read when they are behind.
+    pub pages: Pages,
     /// How feeds behave.
     pub config: FeedConfig,
     /// How much a view's ring holds.
@@ -56,6 +63,8 @@ pub struct FeedContext {
 pub struct Feed {
     run: RunId,
     context: FeedContext,
+    /// Those of this run, kept for as long as somebody watches.
+    pages: Arc<RunPages>,
     feeds: Weak<Feeds>,
     inbox: Inbox,
     requests: mpsc::Receiver<OpenView>,
@@ -71,6 +80,8 @@ pub struct Feed {
     heard: bool,
     /// Periodic checks in a row that found messages of which pub/sub had brought none.
     deaf: u32,
+    /// When Redis was last asked where the run stands, and said it.
+    checked: Option<Instant>,
     idle_since: Instant,
 }
 
@@ -84,6 +95,7 @@ impl Feed {
         requests: mpsc::Receiver<OpenView>,
     ) -> Self {
         Self {
+            pages: context.pages.of_run(&run),
             run,
             context,
             feeds,
@@ -97,6 +109,7 @@ impl Feed {
             may_be_over: false,
             heard: false,
             deaf: 0,
+            checked: None,
             idle_since: Instant::now(),
         }
     }
@@ -116,6 +129,7 @@ impl Feed {
                 }
                 past = self.archived.answer() => self.look_again(past).await,
                 _ = check.tick() => {
+                    self.pages.sweep();
                     if self.is_idle() && self.leave() {
                         break;
                     }
@@ -131,21 +145,22 @@ impl Feed {
         tracing::debug!(run = %self.run, "feed closed: nobody watches");
     }
 
-    async fn open(&mut self, OpenView { selection, reply }: OpenView) {
-        if self.archived.known().is_some() {
-            // It may have begun anew, and then a newcomer is not to begin with what was.
+    async fn open(&mut self, OpenView { selection, merges, asked, reply }: OpenView) {
+        if self.archived.known().is_some() && self.checked.is_none_or(|checked| checked < asked) {
+            // It may have begun anew, and then a newcomer is not to begin with what was. Of many who
+            // come at once only the first has to ask.
             self.check().await;
         }
-        let known = self.views.iter().find(|view| *view.selection() == selection);
-        let view = match known {
+        let is_same = |view: &&Arc<View>| *view.selection() == selection && view.merges() == merges;
+        let view = match self.views.iter().find(is_same) {
             Some(view) => view.clone(),
-            None => self.add_view(selection).await,
+            None => self.add_view(selection, merges).await,
         };
         // A viewer that is gone already leaves its view to the next tick.
         let _ = reply.send(view);
     }
 
-    async fn add_view(&mut self, selection: Selection) -> Arc<View> {
+    async fn add_view(&mut self, selection: Selection, merges: bool) -> Arc<View> {
         self.channels.extend(selection.channels());
         let named: Vec<_> = selection.variations().into_iter().flatten().cloned().collect();
         self.subscribe(&named).await;
@@ -165,7 +180,7 @@ impl Feed {
             self.look_back().await;
         }
         let head = self.tracker.cursor(|lane| selection.has_lane(lane));
-        let view = Arc::new(View::new(selection, head, self.context.ring));
+        let view = Arc::new(View::new(selection, head, self.context.ring).merging(merges));
         self.views.push(view.clone());
         self.may_be_over = true;
         self.catch_up().await;
@@ -188,8 +203,9 @@ impl Feed {
 
     /// Asks Redis where the lanes stand, and returns it: follows new ones, and learns which are behind.
     async fn refresh(&mut self) -> Result<BTreeMap<Lane, LaneState>, BusError> {
-        let known = self.state.variations().len();
+        let (known, asked) = (self.state.variations().len(), Instant::now());
         let mut lanes = self.context.bus.lanes(&self.run).await?;
+        self.checked = Some(asked);
         if self.archived.is_another_than(&lanes) {
             self.begin_anew();
         }

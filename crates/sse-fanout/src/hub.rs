@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use runcast_bus::{Bus, Subscriber};
 use runcast_protocol::{RunId, Selection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::feed::{Feed, FeedContext, OpenView};
+use crate::pages::RunPages;
+use crate::request::Merge;
 use crate::view::View;
 
 /// Requests that may wait for a feed; further viewers wait with theirs.
@@ -43,12 +46,18 @@ impl Hub {
         &self.context.bus
     }
 
+    /// What viewers of a run read when they are behind.
+    pub fn pages(&self, run: &RunId) -> Arc<RunPages> {
+        self.context.pages.of_run(run)
+    }
+
     /// Opens a view of a run. Waits until Redis has said where the run stands; whether the run
     /// exists does not matter. The view lives as long as somebody holds it.
-    pub async fn open(&self, run: &RunId, selection: &Selection) -> Arc<View> {
+    pub async fn open(&self, run: &RunId, selection: &Selection, merge: Merge) -> Arc<View> {
+        let (asked, merges) = (Instant::now(), merge == Merge::Always);
         loop {
             let (reply, view) = oneshot::channel();
-            let request = OpenView { selection: selection.clone(), reply };
+            let request = OpenView { selection: selection.clone(), merges, asked, reply };
             // A feed that takes its leave at this moment drops the request: ask its successor.
             if self.feed(run).send(request).await.is_ok()
                 && let Ok(view) = view.await

@@ -18,6 +18,7 @@ pub mod hub;
 pub mod live;
 pub mod metrics;
 pub mod outlet;
+pub mod pages;
 pub mod past;
 pub mod request;
 pub mod ring;
@@ -26,8 +27,10 @@ pub mod routes;
 pub mod row;
 pub mod run_info;
 pub mod seat;
+pub mod shared_reader;
 pub mod snapshot;
 pub mod tracker;
+pub mod turns;
 pub mod usher;
 pub mod view;
 pub mod viewer;
@@ -48,6 +51,7 @@ use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::pages::Pages;
 use crate::routes::Routes;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
@@ -82,7 +86,9 @@ pub async fn run(
             .context("http.send_buffer cannot be set")?;
     }
     let ring = config.view.ring();
-    let hub = Hub::new(subscriber, FeedContext { bus, config: config.feed, ring, metrics: metrics.clone() });
+    let pages = Pages::new(bus.clone(), &config.catch_up, metrics.clone());
+    let context = FeedContext { bus, pages, config: config.feed, ring, metrics: metrics.clone() };
+    let hub = Hub::new(subscriber, context);
     let usher = Usher::default();
     let viewers = ViewerContext {
         hub,

@@ -13,6 +13,8 @@ pub const MESSAGES: &str = "runcast.fanout.messages";
 pub const DUPLICATES: &str = "runcast.fanout.duplicates";
 /// Pages read from streams because pub/sub had not brought what comes next.
 pub const BACKFILLS: &str = "runcast.fanout.backfills";
+/// Pages read for viewers behind the ring; each serves all who need it.
+pub const PAGES: &str = "runcast.fanout.pages";
 /// Times that messages could no longer be had.
 pub const GAPS: &str = "runcast.fanout.gaps";
 /// Payloads that were not batches.
@@ -27,6 +29,7 @@ pub struct Metrics {
     pub messages: Counter<u64>,
     pub duplicates: Counter<u64>,
     pub backfills: Counter<u64>,
+    pub pages: Counter<u64>,
     pub gaps: Counter<u64>,
     pub malformed: Counter<u64>,
 }
@@ -60,6 +63,11 @@ impl Metrics {
                 .u64_counter(BACKFILLS)
                 .with_unit("{page}")
                 .with_description("Pages read because something was missing")
+                .build(),
+            pages: meter
+                .u64_counter(PAGES)
+                .with_unit("{page}")
+                .with_description("Pages read for viewers who catch up")
                 .build(),
             gaps: meter
                 .u64_counter(GAPS)

@@ -19,6 +19,20 @@ pub struct EventsRequest {
     pub selection: Selection,
     /// Where to begin.
     pub begin: Begin,
+    /// Which messages are merged.
+    pub merge: Merge,
+}
+
+/// Where adjacent messages of output are told as one, see [`runcast_protocol::merge`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Merge {
+    /// Nowhere: each as it was said.
+    Never,
+    /// While the viewer is behind.
+    #[default]
+    Behind,
+    /// Also live, where they come together.
+    Always,
 }
 
 /// Where a stream begins.
@@ -42,13 +56,14 @@ impl EventsRequest {
     /// [`BadRequest`] saying which parameter is wrong, and what it should be.
     pub fn parse(run: RunId, query: &str, headers: &HeaderMap) -> Result<Self, BadRequest> {
         let (mut channels, mut variations) = (None, None);
-        let (mut begin, mut after) = (Begin::Start, None);
+        let (mut begin, mut after, mut merge) = (Begin::Start, None, Merge::default());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
                 "channels" => channels = Some(list::<Channel>(&name, &value)?),
                 "variations" => variations = Some(list::<VariationId>(&name, &value)?),
                 "after" => after = cursor(&name, &value)?,
                 "from" => begin = from(&value)?,
+                "merge" => merge = merges(&value)?,
                 // What caches are fooled with.
                 _ if name.starts_with('_') => {}
                 _ => return Err(BadRequest::unknown(&name)),
@@ -68,7 +83,7 @@ impl EventsRequest {
             Some(channels) => Selection::new(channels, variations),
             None => Selection::new(Selection::default().channels().collect(), variations),
         };
-        Ok(Self { run, selection, begin: after.map_or(begin, Begin::After) })
+        Ok(Self { run, selection, begin: after.map_or(begin, Begin::After), merge })
     }
 
     /// The cursor that the viewer came back with.
@@ -100,6 +115,14 @@ fn from(value: &str) -> Result<Begin, BadRequest> {
         "now" => Ok(Begin::Now),
         "snapshot" => Ok(Begin::Snapshot),
         _ => Err(BadRequest::new("from", "must be start, now or snapshot")),
+    }
+}
+
+fn merges(value: &str) -> Result<Merge, BadRequest> {
+    match value {
+        "true" => Ok(Merge::Always),
+        "false" => Ok(Merge::Never),
+        _ => Err(BadRequest::new("merge", "must be true or false")),
     }
 }
 
@@ -135,6 +158,7 @@ mod tests {
             ("variations=a,b%2Fc", "variations"),
             ("after=nonsense", "after"),
             ("from=yesterday", "from"),
+            ("merge=maybe", "merge"),
             ("chanels=output", "chanels"),
         ] {
             let error = parse(query, None).unwrap_err().to_string();

@@ -10,6 +10,8 @@ use runcast_protocol::{Cursor, Gap, Lane, Sequence};
 pub struct Frame {
     /// The lane and the last sequence that the frame stands for; none for `end`.
     pub at: Option<(Lane, Sequence)>,
+    /// Of a message, the first sequence that it stands for.
+    pub first: Sequence,
     /// The whole frame, from `id:` to the blank line.
     pub bytes: Bytes,
     /// The same as an HTTP/1.1 chunk.
@@ -24,6 +26,15 @@ impl Frame {
     /// The frame's `id:` line, which tells where a viewer stands after it.
     pub fn id_line(&self) -> Bytes {
         self.bytes.slice(..self.id_len)
+    }
+
+    /// Whether a viewer stands within the messages that the frame tells as one.
+    pub fn is_entered_by(&self, cursor: &Cursor) -> bool {
+        let Some((lane, last)) = self.at.as_ref().filter(|_| self.gap.is_none()) else { return false };
+        self.first < *last && {
+            let seen = cursor.position(lane);
+            self.first <= seen && seen < *last
+        }
     }
 }
 
@@ -121,6 +132,9 @@ impl Ring {
             // `end` stands at no lane, and is for those who have seen all else.
             let unplaced = self.frames.iter().rev().take_while(|frame| frame.at.is_none()).count();
             Entrance::Head(self.end() - unplaced as u64)
+        } else if self.frames.iter().any(|frame| frame.is_entered_by(cursor)) {
+            // It has part of what is told as one, which cannot be told in part: it reads on until it is past it.
+            Entrance::Before
         } else {
             Entrance::Within(self.start)
         }

@@ -65,7 +65,7 @@ impl RingReader {
     }
 
     /// The next frames, at most a chunk; empty if there are none, or all were left out. None if the
-    /// viewer fell out of the ring.
+    /// viewer fell out of the ring, or has part of what it tells as one.
     pub fn read(&mut self, ring: &Ring) -> Option<Bytes> {
         let frames = ring.read(self.next)?;
         match &mut self.stands {
@@ -73,6 +73,10 @@ impl RingReader {
                 Some(read_level(frames, &mut self.next, last, |frame| &frame.bytes))
             }
             Stands::Ahead(cursor) => {
+                let mut frames = frames.peekable();
+                if frames.peek().is_some_and(|frame| frame.is_entered_by(cursor)) {
+                    return None;
+                }
                 let chunk = read_ahead(frames, &mut self.next, cursor);
                 if self.next == ring.end() && cursor == ring.head() {
                     let entered = std::mem::take(cursor);
@@ -134,7 +138,7 @@ fn read_level<'a>(
 fn read_ahead<'a>(frames: impl Iterator<Item = &'a Frame>, next: &mut u64, cursor: &mut Cursor) -> Bytes {
     let mut chunk = Vec::new();
     for frame in frames {
-        if chunk.len() >= CHUNK_BYTES {
+        if chunk.len() >= CHUNK_BYTES || frame.is_entered_by(cursor) {
             break;
         }
         *next += 1;

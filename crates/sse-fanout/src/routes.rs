@@ -96,7 +96,7 @@ impl Routes {
     /// Redis that is away is waited for with the stream already begun.
     #[tracing::instrument(name = "GET /v1/runs/{run_id}/events", skip_all, fields(run = %request.run))]
     async fn events(&self, request: EventsRequest, takes_over: bool) -> Response<Body> {
-        let opening = self.viewers.hub.open(&request.run, &request.selection);
+        let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
             && view.is_over()

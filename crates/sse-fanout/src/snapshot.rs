@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use runcast_bus::{Found, Item, LaneReader, PAUSE, Scan, SnapshotEntry};
+use runcast_bus::{Found, Item, PAUSE, SnapshotEntry};
 use runcast_protocol::{Channel, Cursor, Entry, EventName, Json, Lane, Sequence, Snapshot};
 
 use crate::catch_up::CatchUp;
 use crate::past::Past;
+use crate::shared_reader::SharedReader;
 use crate::view::{encode, json};
 use crate::viewer::{Phase, Step};
 
@@ -36,7 +37,7 @@ pub struct Snapshots {
 /// One lane's snapshot in the making.
 #[derive(Debug)]
 struct Gathering {
-    reader: LaneReader,
+    reader: SharedReader,
     upto: Sequence,
     /// Stored snapshots that come next.
     stored: VecDeque<SnapshotEntry>,
@@ -84,9 +85,9 @@ impl Snapshots {
                 continue;
             }
             if current.more_stored && current.stored.is_empty() {
-                let (run, lane) = (&self.past.run, current.reader.lane());
+                let (run, lane) = (self.past.pages.run(), current.reader.lane());
                 let after = current.reader.position();
-                let stored = self.past.bus.snapshots(run, lane, after, STORED_AT_ONCE).await;
+                let stored = self.past.pages.bus().snapshots(run, lane, after, STORED_AT_ONCE).await;
                 current.offer(stored.unwrap_or_else(|error| {
                     tracing::debug!(%run, %lane, %error, "could not read stored snapshots");
                     Vec::new()
@@ -99,11 +100,11 @@ impl Snapshots {
                 continue;
             }
             let upto = current.before_stored();
-            match current.reader.page(&self.past.bus, &self.past.run, upto).await {
+            match current.reader.page(&self.past.pages, upto).await.map(|turned| turned.found) {
                 Ok(Found::Items(items)) => self.gather(items),
                 Ok(Found::NotYet) => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
-                    tracing::debug!(run = %self.past.run, %error, "could not read the stream");
+                    tracing::debug!(run = %self.past.pages.run(), %error, "could not read the stream");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -144,7 +145,7 @@ impl Snapshots {
 impl Gathering {
     fn new(lane: Lane, upto: Sequence) -> Self {
         let more_stored = lane.channel == Channel::Output;
-        let reader = LaneReader::new(lane, Sequence::NONE, Scan::default());
+        let reader = SharedReader::new(lane, Sequence::NONE);
         let (span, text, message) = (None, String::new(), None);
         Self { reader, upto, stored: VecDeque::new(), more_stored, span, text, message }
     }
@@ -176,7 +177,7 @@ impl Gathering {
         let (first, _) = self.span.unwrap_or((entry.first, entry.last));
         self.span = Some((first, entry.last));
         self.text.push_str(&entry.text);
-        self.reader = LaneReader::new(self.reader.lane().clone(), entry.last, Scan::default());
+        self.reader = SharedReader::new(self.reader.lane().clone(), entry.last);
         true
     }
 

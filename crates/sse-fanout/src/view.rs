@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, sse};
+use runcast_protocol::merge::{Merged, merge};
+use runcast_protocol::{Cursor, End, Entry, EventName, Gap, Lane, Selection, Sequence, sse};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -18,6 +19,8 @@ use crate::seat::{Seat, Seated};
 #[derive(Debug)]
 pub struct View {
     selection: Selection,
+    /// Whether adjacent messages that come together are told as one.
+    merges: bool,
     ring: RwLock<Ring>,
     /// What the ring's end is; changes wake the viewers that do not sit.
     end: watch::Sender<Progress>,
@@ -45,12 +48,25 @@ impl View {
     pub fn new(selection: Selection, head: Cursor, limits: RingLimits) -> Self {
         Self {
             selection,
+            merges: false,
             ring: RwLock::new(Ring::new(head, limits)),
             end: watch::Sender::default(),
             rows: RwLock::default(),
             is_cleared: AtomicBool::new(false),
             is_attended: AtomicBool::new(false),
         }
+    }
+
+    /// The same, which tells adjacent messages that come together as one.
+    #[must_use]
+    pub fn merging(mut self, merges: bool) -> Self {
+        self.merges = merges;
+        self
+    }
+
+    /// Whether it tells adjacent messages that come together as one.
+    pub fn merges(&self) -> bool {
+        self.merges
     }
 
     /// What its viewers asked for.
@@ -87,11 +103,13 @@ impl View {
     /// Passes on messages of one lane, the next ones.
     pub fn push(&self, lane: &Lane, entries: &[Entry]) {
         let name = EventName::Message(lane.channel.message_type());
+        let single = |entry: &Entry| Merged { first: entry.sequence, entry: entry.clone() };
+        let merged = if self.merges { merge(lane, entries) } else { entries.iter().map(single).collect() };
         let mut ring = self.write();
-        for entry in entries {
+        for Merged { first, entry } in merged {
             if self.selection.has_variation(&entry.variation) {
                 let frame = encode(ring.advance(lane, entry.sequence), name, &entry.line);
-                ring.push(Frame { at: Some((lane.clone(), entry.sequence)), ..frame });
+                ring.push(Frame { first, at: Some((lane.clone(), entry.sequence)), ..frame });
             } else {
                 ring.skip(lane, entry.sequence);
             }
@@ -192,7 +210,7 @@ pub fn encode(cursor: &Cursor, event: EventName, data: &[u8]) -> Frame {
     let id_len = buffer.len();
     sse::write_event(buffer.data(), event, data);
     let (chunk, bytes) = buffer.finish();
-    Frame { at: None, bytes, chunk, id_len, gap: None }
+    Frame { at: None, first: Sequence::NONE, bytes, chunk, id_len, gap: None }
 }
 
 /// JSON text of one of Runcast's own events.

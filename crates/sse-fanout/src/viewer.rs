@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::past::Past;
-use crate::request::{Begin, EventsRequest};
+use crate::request::{Begin, EventsRequest, Merge};
 use crate::ring_reader::RingReader;
 use crate::seat::Seated;
 use crate::snapshot::Snapshots;
@@ -199,7 +199,7 @@ impl Phase {
     async fn step(&mut self, context: &ViewerContext, sits: bool) -> Step {
         match self {
             Self::Opening(request) => {
-                let view = context.hub.open(&request.run, &request.selection).await;
+                let view = context.hub.open(&request.run, &request.selection, request.merge).await;
                 Step::Enter(Box::new(Self::Opened(request.clone(), view)))
             }
             Self::Opened(request, view) => begin(view.clone(), request, context),
@@ -222,7 +222,7 @@ impl Phase {
 /// The first phase of a viewer whose view is open, and the frame that comes before it: who skips
 /// history is told where it begins, so as to come back there if cut off before the first message.
 fn begin(view: Arc<View>, request: &EventsRequest, context: &ViewerContext) -> Step {
-    let past = Past { bus: context.hub.bus().clone(), run: request.run.clone(), view };
+    let past = Past { pages: context.hub.pages(&request.run), view, merges: request.merge != Merge::Never };
     let head = past.view.ring().head().clone();
     match &request.begin {
         Begin::After(cursor) => {

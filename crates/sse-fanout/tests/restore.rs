@@ -168,7 +168,7 @@ async fn a_run_that_redis_knows_nothing_of_is_seen_as_ever() {
     let _keeper = Keeper::start(&redis, Some(archive.clone())).await;
     let fanout = Fanout::start(&redis.url()).await;
     for after in ["", "var-1:399.1,var-2:7", "var-1:123.0.1,var-2:400.1.2"] {
-        let mut viewer = fanout.viewer("gone", &format!("after={after}"));
+        let mut viewer = fanout.viewer("gone", &format!("after={after}&merge=false"));
         let cursor: Cursor = after.parse().unwrap();
         viewer.history.begin_at(&cursor);
         assert_eq!(lines(&mut viewer).await, lines_after(&archive, &cursor), "after {after:?}");
@@ -235,7 +235,7 @@ async fn a_run_whose_states_redis_has_lost_ends_all_the_same() {
     redis.command(&["DEL", "run:{r}:status"]).await.unwrap();
     let _keeper = Keeper::start(&redis, Some(archive.clone())).await;
     let fanout = Fanout::start(&redis.url()).await;
-    let mut viewer = fanout.viewer("r", "");
+    let mut viewer = fanout.viewer("r", "merge=false");
     assert_eq!(lines(&mut viewer).await, lines_after(&archive, &Cursor::default()));
     assert_eq!(viewer.history.end.as_ref().unwrap().state, State::Succeeded);
     assert_eq!(viewer.connect().await.unwrap(), 204);

@@ -16,8 +16,10 @@ pub struct History {
     pub gaps: Vec<Gap>,
     /// The end, if it came.
     pub end: Option<End>,
-    /// Number of messages.
+    /// Number of messages, each of those that came as one.
     pub messages: usize,
+    /// Number of events that were messages.
+    pub events: usize,
 }
 
 impl History {
@@ -58,9 +60,12 @@ impl History {
         let message = Message::parse(event.data.as_bytes()).expect("a message");
         let lane = message.lane();
         let position = self.positions.entry(lane.clone()).or_default();
-        assert_eq!(message.sequence.get(), *position + 1, "{lane}: lost, repeated or out of order");
-        *position += 1;
-        self.messages += 1;
+        let first = message.first_sequence().get();
+        assert_eq!(first, *position + 1, "{lane}: lost, repeated or out of order");
+        *position = message.sequence.get();
+        self.events += 1;
+        let several = message.sequence.get().checked_sub(first).expect("the first is not after the last");
+        self.messages += usize::try_from(several).expect("so many fit") + 1;
         if message.kind == MessageType::Output {
             let text = message.content.to_text().expect("output is text");
             self.texts.entry(message.variation_id.to_string()).or_default().push_str(&text);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use runcast_protocol::{Batch, GapReason, Placement, RunId, Sequence, place};
 
 use super::{Found, Item, LaneReader, PAGE_BYTES, Scan};
-use crate::{Asking, Bus, BusError, Page};
+use crate::{Asking, Bus, BusError, ParsedPage};
 
 /// What a stream has lost.
 #[derive(Debug, Clone)]
@@ -30,10 +30,10 @@ impl Missing {
 impl LaneReader {
     /// Takes in the page that it wants, up to where something is missing that the archive may have; none
     /// if that comes next. Pure.
-    pub(super) fn turn_up_to_loss(&mut self, page: Page, upto: Sequence) -> Option<Found> {
-        let is_unknown = page.lane.is_none();
+    pub fn turn_up_to_loss(&mut self, page: &ParsedPage, upto: Sequence) -> Option<Found> {
+        let is_unknown = page.stood_at(&self.lane).is_none();
         let mut ahead = self.clone();
-        let found = ahead.turn(page, upto);
+        let found = ahead.turn_parsed(page, upto);
         let lost = match &found {
             Found::NotYet => is_unknown.then(|| (0, Missing::new(upto, None))),
             Found::Items(items) => items.iter().enumerate().find_map(|(index, item)| match item {
@@ -58,8 +58,12 @@ impl LaneReader {
         Some(Found::Items(items))
     }
 
-    /// Asks the archive for what comes next of what is missing.
-    pub(super) async fn recall(&mut self, bus: &Bus, run: &RunId) -> Result<Found, BusError> {
+    /// Asks the archive for what comes next of what is missing. That may take seconds; a call that is given
+    /// up is taken up by the next one.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked; nothing has changed then.
+    pub async fn recall(&mut self, bus: &Bus, run: &RunId) -> Result<Found, BusError> {
         if let Some(missing) = &mut self.missing
             && missing.page.is_none()
         {
@@ -115,7 +119,7 @@ mod tests {
     use runcast_protocol::{Entry, Gap, Lane};
 
     use super::*;
-    use crate::{EntryId, LaneState};
+    use crate::{EntryId, LaneState, Page};
 
     fn at(number: u64) -> Sequence {
         Sequence::new(number).unwrap()
@@ -152,7 +156,9 @@ mod tests {
         while reader.position() < at(upto) {
             let found = match reader.missing.is_some() {
                 true => None,
-                false => reader.turn_up_to_loss(redis(&reader, kept, last), at(upto)),
+                false => {
+                    reader.turn_up_to_loss(&ParsedPage::of(&lane(), redis(&reader, kept, last)), at(upto))
+                }
             };
             let found = found.unwrap_or_else(|| {
                 let missing = reader.missing.as_mut().unwrap();

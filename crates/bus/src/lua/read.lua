@@ -4,14 +4,22 @@
 --
 -- KEYS[1]  the lane's stream
 -- KEYS[2]  the run's lanes hash
--- ARGV[1]  lane
+-- ARGV[1]  lane; empty for the readers of all the lanes that the stream carries
 -- ARGV[2]  entry ID to read after
 -- ARGV[3]  most entries to return
 --
 -- Reply    {"<last sequence> <epoch>" or false if Redis knows no such lane, {{id, {field, value, …}}, …}}
+--          For all lanes {lane, "<last sequence> <epoch>", …} instead of the one: on the stream's last page
+--          only, since no other tells of what is missing.
 --
 -- Invariant: reads only.
-return {
-  redis.call('HGET', KEYS[2], ARGV[1]),
-  redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', ARGV[3]),
-}
+local entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', ARGV[3])
+local stands
+if ARGV[1] ~= '' then
+  stands = redis.call('HGET', KEYS[2], ARGV[1])
+elseif #entries < tonumber(ARGV[3]) then
+  stands = redis.call('HGETALL', KEYS[2])
+else
+  stands = {}
+end
+return { stands, entries }

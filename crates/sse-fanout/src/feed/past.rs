@@ -67,6 +67,7 @@ impl Feed {
     pub(super) fn begin_anew(&mut self) {
         tracing::info!(run = %self.run, "a run that is archived begins anew");
         self.archived.forget();
+        self.pages.forget();
         self.tracker = Tracker::default();
         self.state = RunState::default();
         self.let_views_go();

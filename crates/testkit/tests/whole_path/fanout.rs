@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use runcast_protocol::{Batch, Channel, Placement, Selection, Sequence};
 use runcast_sse_fanout::ring::RingLimits;
+use runcast_sse_fanout::shared_reader::SharedReader;
 use runcast_sse_fanout::tracker::Tracker;
 use runcast_sse_fanout::view::View;
 
@@ -89,4 +90,4 @@ impl Fanout {
 }
 
 /// The lanes that a viewer reads from the streams, in turn.
-pub type Readers = VecDeque<LaneReader>;
+pub type Readers = VecDeque<SharedReader>;

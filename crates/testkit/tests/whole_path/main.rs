@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "this is test code")]
 
 mod fanout;
+mod pages;
 mod redis;
 mod sidecar;
 mod truth;
@@ -23,6 +24,7 @@ use runcast_bus::EntryId;
 use runcast_protocol::{Batch, Channel, Lane};
 
 use crate::fanout::Fanout;
+use crate::pages::Pages;
 use crate::redis::Redis;
 use crate::sidecar::Sidecar;
 use crate::truth::{Mistake, Truth};
@@ -42,6 +44,7 @@ fn schedule(seed: u64, mistake: Option<Mistake>) {
     let mut sidecars = lanes.map(|lane| Sidecar::new(lane, mistake));
     let mut fanouts = [Fanout::start(&redis, mistake), Fanout::start(&redis, mistake)];
     let mut viewers = [0, 1, 2, 3].map(Viewer::new);
+    let mut pages = [Pages::default(), Pages::default()];
     for _ in 0..STEPS {
         let (one, other) = (rng.random_range(0..4), rng.random_range(0..2));
         match rng.random_range(0..20) {
@@ -58,12 +61,13 @@ fn schedule(seed: u64, mistake: Option<Mistake>) {
             15 if rng.random_bool(0.1) => {
                 // kill -9 of a fan-out, and its restart.
                 fanouts[other] = Fanout::start(&redis, mistake);
+                pages[other].clear();
                 redis.under_way[other].clear();
                 let orphans = viewers.iter_mut().filter(|viewer| viewer.fanout == other);
                 orphans.for_each(|viewer| viewer.leave(rng.random_range(0..2)));
             }
             16 => viewers[one].leave(other),
-            _ => viewers[one].step(&fanouts, &redis, &truth, rng),
+            _ => viewers[one].step(&fanouts, &mut pages, &redis, &truth, rng),
         }
     }
 
@@ -90,7 +94,7 @@ fn schedule(seed: u64, mistake: Option<Mistake>) {
             if viewer.has_seen(&accepted, &fanouts) {
                 break;
             }
-            viewer.step(&fanouts, &redis, &truth, rng);
+            viewer.step(&fanouts, &mut pages, &redis, &truth, rng);
         }
         assert!(viewer.has_seen(&accepted, &fanouts), "not all was seen");
     }

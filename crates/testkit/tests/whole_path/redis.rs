@@ -65,7 +65,7 @@ pub struct Redis {
     limit: usize,
     /// What pub/sub has under way, to each subscriber.
     pub under_way: Vec<Vec<Bytes>>,
-    mistake: Option<Mistake>,
+    pub mistake: Option<Mistake>,
 }
 
 /// All variations share the stream of a channel that has several writers.

@@ -19,16 +19,19 @@ pub enum Mistake {
     TrustsPubSub,
     /// The fan-out never looks into the streams.
     NeverChecks,
+    /// Viewers believe old pages that there is nothing more.
+    BelievesOldPages,
 }
 
 impl Mistake {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TrimsOnAppend,
         Self::AsksTwoServers,
         Self::TakesAnyPosition,
         Self::AppendsTwice,
         Self::TrustsPubSub,
         Self::NeverChecks,
+        Self::BelievesOldPages,
     ];
 }
 

@@ -8,9 +8,11 @@ use runcast_protocol::{Cursor, EventName, Gap, Lane, Message, sse};
 use runcast_sse_fanout::ring_reader::RingReader;
 use runcast_sse_fanout::view::{View, json};
 
-use runcast_bus::{Found, Item, LaneReader, Scan};
+use runcast_bus::{Found, Item};
+use runcast_sse_fanout::shared_reader::SharedReader;
 
 use crate::fanout::{Fanout, Readers};
+use crate::pages::Pages;
 use crate::redis::Redis;
 use crate::truth::Truth;
 
@@ -38,12 +40,19 @@ impl Viewer {
         self.fanout = fanout;
     }
 
-    pub fn step(&mut self, fanouts: &[Fanout], redis: &Redis, truth: &Truth, rng: &mut SmallRng) {
+    pub fn step(
+        &mut self,
+        fanouts: &[Fanout],
+        pages: &mut [Pages],
+        redis: &Redis,
+        truth: &Truth,
+        rng: &mut SmallRng,
+    ) {
         let view = &fanouts[self.fanout].views[self.view];
         let Some(reader) = &mut self.reading else {
             self.reading = RingReader::enter(&view.ring(), &self.id);
             if self.reading.is_none() {
-                self.catch_up(view, redis, truth);
+                self.catch_up(view, &mut pages[self.fanout], redis, truth, rng);
             } else {
                 self.readers.clear();
             }
@@ -63,17 +72,17 @@ impl Viewer {
     }
 
     /// Reads a page of a lane that lies before the ring.
-    fn catch_up(&mut self, view: &View, redis: &Redis, truth: &Truth) {
+    fn catch_up(&mut self, view: &View, pages: &mut Pages, redis: &Redis, truth: &Truth, rng: &mut SmallRng) {
         let head = view.ring().head().clone();
         self.readers.retain(|reader| reader.position() < head.position(reader.lane()));
         if self.readers.is_empty() {
             let behind = head.lanes().filter(|(lane, position)| self.id.position(lane) < *position);
-            let reader = |lane: Lane| LaneReader::new(lane.clone(), self.id.position(&lane), Scan::default());
+            let reader = |lane: Lane| SharedReader::new(lane.clone(), self.id.position(&lane));
             self.readers = behind.map(|(lane, _)| reader(lane)).collect();
         }
         let Some(mut reader) = self.readers.pop_front() else { return };
         let lane = reader.lane().clone();
-        let found = reader.turn(redis.read(&lane, reader.wants()), head.position(&lane));
+        let found = pages.turn(&mut reader, head.position(&lane), redis, rng);
         self.readers.push_back(reader);
         let Found::Items(items) = found else { return };
         for item in items {
