@@ -73,7 +73,7 @@ async fn a_run_that_redis_has_forgotten_is_seen_as_ever() {
     pen.state(State::Succeeded).await;
     let (live, texts, last) = {
         let fanout = Fanout::start(&redis.url()).await;
-        let mut viewer = fanout.viewer("run-1", "");
+        let mut viewer = fanout.viewer("run-1", "merge=false");
         let live = watch(&mut viewer).await;
         let texts = ["a", "b", "c"].map(|variation| viewer.history.text(variation).to_owned());
         (live, texts, viewer.last_event_id().to_owned())
@@ -83,7 +83,7 @@ async fn a_run_that_redis_has_forgotten_is_seen_as_ever() {
 
     let fanout = Fanout::start(&redis.url()).await;
     let begun = std::time::Instant::now();
-    let mut viewer = fanout.viewer("run-1", "");
+    let mut viewer = fanout.viewer("run-1", "merge=false");
     assert_eq!(watch(&mut viewer).await, live, "byte for byte");
     let seconds = begun.elapsed().as_secs_f64();
     let megabytes = texts.iter().map(String::len).sum::<usize>() as f64 / 1e6;
@@ -92,7 +92,7 @@ async fn a_run_that_redis_has_forgotten_is_seen_as_ever() {
     assert_eq!(viewer.connect().await.unwrap(), 204, "nothing is left to come");
 
     let cursor: Cursor = "a:1234.0.1,c:2501".parse().unwrap();
-    let mut late = fanout.viewer("run-1", &format!("after={cursor}"));
+    let mut late = fanout.viewer("run-1", &format!("after={cursor}&merge=false"));
     late.history.begin_at(&cursor);
     let mut rest = live.clone();
     rest.retain(|lane, lines| {

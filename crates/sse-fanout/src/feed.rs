@@ -63,7 +63,6 @@ pub struct FeedContext {
 pub struct Feed {
     run: RunId,
     context: FeedContext,
-    /// Those of this run, kept for as long as somebody watches.
     pages: Arc<RunPages>,
     feeds: Weak<Feeds>,
     inbox: Inbox,
@@ -147,12 +146,10 @@ impl Feed {
 
     async fn open(&mut self, OpenView { selection, merges, asked, reply }: OpenView) {
         if self.archived.known().is_some() && self.checked.is_none_or(|checked| checked < asked) {
-            // It may have begun anew, and then a newcomer is not to begin with what was. Of many who
-            // come at once only the first has to ask.
+            // It may have begun anew. Of many newcomers who come at once only the first has to ask.
             self.check().await;
         }
-        let is_same = |view: &&Arc<View>| *view.selection() == selection && view.merges() == merges;
-        let view = match self.views.iter().find(is_same) {
+        let view = match self.views.iter().find(|view| view.serves(&selection, merges)) {
             Some(view) => view.clone(),
             None => self.add_view(selection, merges).await,
         };

@@ -18,6 +18,7 @@ use runcast_bus::{Bus, BusError, EntryId, ParsedPage};
 use runcast_protocol::merge::{Merged, merge};
 use runcast_protocol::{Entry, Lane, RunId, keys};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{CatchUpConfig, bytes};
 use crate::metrics::Metrics;
@@ -169,15 +170,15 @@ impl RunPages {
         }
     }
 
-    /// Reads a page when it is this run's turn, and keeps it. Not a task of its own: it goes on as long as
-    /// one of those who wait for it does.
+    /// Reads a page when it is this run's turn, and keeps it. A task of its own, so that no viewer who is
+    /// slow to be woken holds up the others; it ends when nobody waits for it any more.
     fn read(
         self: Arc<Self>,
         lane: Lane,
         stream: String,
         question: stream::Question,
     ) -> futures_util::future::BoxFuture<'static, Answer> {
-        async move {
+        let reading = async move {
             if let Some(before) = question.read_before {
                 tokio::time::sleep_until(before + AGAIN).await;
             }
@@ -195,8 +196,9 @@ impl RunPages {
                 drop_all(out);
             }
             Ok(page)
-        }
-        .boxed()
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(reading));
+        async { task.await.unwrap_or_else(|error| Err(BusError::Reply(error.to_string()))) }.boxed()
     }
 
     /// Lets go of what has been kept long enough, of any run.

@@ -64,9 +64,9 @@ impl View {
         self
     }
 
-    /// Whether it tells adjacent messages that come together as one.
-    pub fn merges(&self) -> bool {
-        self.merges
+    /// Whether it is what viewers get who ask for this.
+    pub fn serves(&self, selection: &Selection, merges: bool) -> bool {
+        self.selection == *selection && self.merges == merges
     }
 
     /// What its viewers asked for.

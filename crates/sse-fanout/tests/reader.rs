@@ -85,3 +85,37 @@ fn a_viewer_is_told_only_of_the_part_of_a_gap_that_it_has_not_seen() {
         assert!(events.iter().all(|event| event.id == "a:9"));
     }
 }
+
+#[test]
+fn whoever_stands_within_merged_messages_reads_on_before_the_ring() {
+    use runcast_protocol::{Batch, Cursor, sse::Parser};
+    use runcast_sse_fanout::ring::RingLimits;
+    use runcast_sse_fanout::ring_reader::RingReader;
+    use runcast_sse_fanout::view::View;
+
+    let (run, variation) = (RunId::new("r").unwrap(), VariationId::new("a").unwrap());
+    let mut writer = BatchWriter::default();
+    for number in 4..=6 {
+        let text = Json::string(&number.to_string());
+        writer.push(&message(&run, &variation, Channel::Output, at(number), text).to_line());
+    }
+    let batch = Batch::parse(writer.finish(usize::MAX)).unwrap();
+    let limits = RingLimits { frames: 9, bytes: 9999 };
+    let cursor = |text: &str| text.parse::<Cursor>().unwrap();
+    let view = View::new(Selection::default(), cursor("a:3"), limits).merging(true);
+    // Ahead of this replica, before it passes on what comes after 3.
+    let mut ahead = RingReader::enter(&view.ring(), &cursor("a:5")).unwrap();
+    let mut level = RingReader::enter(&view.ring(), &cursor("a:3")).unwrap();
+    view.push(&batch.lane, &batch.entries);
+    assert!(ahead.read(&view.ring()).is_none());
+    assert_eq!(ahead.position(), cursor("a:5"));
+    assert!(RingReader::enter(&view.ring(), &cursor("a:4")).is_none());
+    for mut reader in [level.clone(), RingReader::enter(&view.ring(), &cursor("a:3,b:7")).unwrap()] {
+        let events = Parser::default().push(&reader.read(&view.ring()).unwrap());
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert!(event.data.contains(r#""content":"456""#) && event.data.contains(r#""first_sequence":4"#));
+    }
+    assert!(RingReader::enter(&view.ring(), &cursor("a:6")).is_some());
+    assert!(level.read(&view.ring()).is_some_and(|frames| !frames.is_empty()));
+    assert_eq!(level.position(), cursor("a:6"));
+}

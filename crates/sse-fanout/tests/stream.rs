@@ -144,6 +144,34 @@ async fn a_snapshot_costs_the_text_and_goes_on_live() {
 }
 
 #[tokio::test]
+async fn messages_come_as_one_to_whoever_is_behind_or_asks_for_it() {
+    let redis = Redis::start().await;
+    let fanout = Fanout::start(&redis.url()).await;
+    let mut pen = Pen::new(&redis.url(), "r", "var-1");
+    let words =
+        |numbers: std::ops::Range<u32>| numbers.map(|number| format!("{number} \"é\"\n")).collect::<Vec<_>>();
+    let contents = |words: &[String]| words.iter().map(|word| Json::string(word)).collect::<Vec<_>>();
+    let (past, live) = (words(0..100), words(100..110));
+    pen.write(Channel::Output, &contents(&past)).await;
+    let mut viewers = ["", "merge=true", "merge=false"].map(|query| fanout.viewer("r", query));
+    for (viewer, events) in viewers.iter_mut().zip([1, 1, 100]) {
+        viewer.connect().await.unwrap();
+        until_text(viewer, "var-1", &past.concat()).await;
+        assert_eq!((viewer.history.events, viewer.history.messages), (events, 100));
+    }
+    // Cut off within what comes as one live, it has only the rest told.
+    let mut within = fanout.viewer("r", "merge=true&after=var-1:104");
+    within.history.begin_at(&"var-1:104".parse().unwrap());
+    within.connect().await.unwrap();
+    pen.write(Channel::Output, &contents(&live)).await;
+    for (viewer, events) in viewers.iter_mut().zip([11, 2, 110]) {
+        until_text(viewer, "var-1", &[past.concat(), live.concat()].concat()).await;
+        assert_eq!((viewer.history.events, viewer.history.messages), (events, 110));
+    }
+    until_text(&mut within, "var-1", &live[4..].concat()).await;
+}
+
+#[tokio::test]
 async fn what_was_trimmed_is_told_as_a_gap() {
     let redis = Redis::start().await;
     let fanout = Fanout::start(&redis.url()).await;
