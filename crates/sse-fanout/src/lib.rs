@@ -107,6 +107,7 @@ pub async fn run(
         drain: config.drain.time + Duration::from_secs(1),
         max_connections: config.http.max_connections,
         write_stall: config.http.write_stall,
+        ..ServeOptions::default()
     };
     let service = move |request| {
         let routes = routes.clone();
