@@ -73,7 +73,7 @@ async fn answer(request: &Request<Incoming>, may_answer: &Semaphore) -> Response
             response.headers_mut().insert("connection", "upgrade".parse().unwrap());
             response.headers_mut().insert("upgrade", "echo".parse().unwrap());
             response.extensions_mut().insert(Upgrade::new(|io| async move {
-                let (mut from, mut to) = tokio::io::split(TokioIo::new(io.into_inner()));
+                let (mut from, mut to) = tokio::io::split(io);
                 tokio::io::copy(&mut from, &mut to).await.unwrap();
             }));
             response
