@@ -21,6 +21,7 @@ mod sequence;
 pub mod snapshot_text;
 pub mod sse;
 mod status;
+pub mod websocket;
 
 pub use batch::{Batch, BatchError, BatchWriter, Entry};
 pub use command::{Ack, Action, Control, Ended, Issued, Letter, Step, merge_patch};

@@ -66,6 +66,7 @@ pub async fn run(
         drain: config.http.drain,
         max_connections: config.http.max_connections,
         write_stall: config.http.write_stall,
+        ..ServeOptions::default()
     };
     let routes = Routes { context, cors, history: config.history };
     let service = move |request| {

@@ -33,6 +33,14 @@ impl Cors {
         Ok(Self::Only(origins.collect::<Result<_, _>>()?))
     }
 
+    /// Whether this origin's pages may read.
+    pub fn admits(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(origins) => origins.contains(origin),
+        }
+    }
+
     /// Adds to an answer what lets the asking page read it, if it may.
     pub fn allow<B>(&self, request: &HeaderMap, response: &mut Response<B>) {
         let Some(origin) = request.get(ORIGIN) else { return };
@@ -41,9 +49,9 @@ impl Cors {
             Self::Any => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
-            Self::Only(origins) => {
+            Self::Only(_) => {
                 headers.append(VARY, HeaderValue::from_static("Origin"));
-                if !origins.contains(origin) {
+                if !self.admits(origin) {
                     return;
                 }
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

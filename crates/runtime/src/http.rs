@@ -1,9 +1,17 @@
-//! The small pieces the services' HTTP servers share: bodies, answers, the accept loop. HTTP/1.1.
+//! The small pieces the services' HTTP servers share: bodies, answers, the accept loop.
 
+mod clients;
+mod connection;
+mod http1;
+mod http2;
 mod listener;
+mod patience;
+mod proxies;
 mod serve;
 mod socket;
 mod takeover;
+mod tls;
+mod upgrade;
 
 use std::{error::Error, fmt::Display};
 
@@ -16,9 +24,14 @@ use hyper::{
 use serde::Serialize;
 
 pub use self::{
+    clients::ClientAddress,
+    http2::Http2Options,
     listener::Listener,
+    proxies::{ClientHeader, Proxies},
     serve::{ServeOptions, serve},
     takeover::{CanTakeOver, Takeover},
+    tls::Tls,
+    upgrade::{Upgrade, UpgradedIo},
 };
 
 /// The body of every answer.

@@ -1,11 +1,12 @@
 //! The fan-out's configuration; `default.toml` explains each option.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
+use runcast_runtime::http::ClientHeader;
 use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::{Deserialize, Deserializer, de};
 
@@ -20,6 +21,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[expect(missing_docs, reason = "default.toml explains each option")]
 pub struct Config {
     pub http: HttpConfig,
+    pub tls: TlsConfig,
     pub sse: SseConfig,
     pub cors: CorsConfig,
     pub page: PageConfig,
@@ -44,7 +46,25 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     #[serde(with = "runcast_runtime::duration")]
     pub write_stall: Duration,
+    pub max_connections_per_client: usize,
+    pub trusted_proxies: String,
+    pub client_header: ClientHeader,
+    pub http2: bool,
+    pub max_streams: u32,
+    #[serde(with = "runcast_runtime::duration")]
+    pub keepalive: Duration,
     pub send_buffer: ByteSize,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct TlsConfig {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    #[serde(with = "runcast_runtime::duration")]
+    pub check_interval: Duration,
 }
 
 /// `[sse]`

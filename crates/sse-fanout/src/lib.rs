@@ -34,19 +34,21 @@ pub mod turns;
 pub mod usher;
 pub mod view;
 pub mod viewer;
+pub mod websocket;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{ServeOptions, serve};
+use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, Tls, serve};
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, bytes};
+use crate::config::{Config, HttpConfig, TlsConfig, bytes};
 use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;
@@ -107,17 +109,38 @@ pub async fn run(
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),
         open_wait: config.sse.open_wait,
     };
-    let options = ServeOptions {
-        header_timeout: config.http.header_timeout,
-        // Viewers leave by themselves within the drain time; then their answers end.
-        drain: config.drain.time + Duration::from_secs(1),
-        max_connections: config.http.max_connections,
-        write_stall: config.http.write_stall,
-    };
+    let options = serve_options(&config.http, &config.tls, config.drain.time)?;
     let service = move |request| {
         let routes = routes.clone();
         async move { routes.answer(request).await }
     };
     serve(listener, service, options, shutdown).await;
     Ok(())
+}
+
+fn serve_options(http: &HttpConfig, tls: &TlsConfig, drain: Duration) -> anyhow::Result<ServeOptions> {
+    let given = |path: &Path| !path.as_os_str().is_empty();
+    let tls = match (given(&tls.certificate_file), given(&tls.key_file)) {
+        (false, false) => None,
+        (true, true) => Some(
+            Tls::load(&tls.certificate_file, &tls.key_file, tls.check_interval, http.http2).context("tls")?,
+        ),
+        _ => anyhow::bail!("tls.certificate_file and tls.key_file belong together: set both or none"),
+    };
+    let proxies = Proxies::parse(&http.trusted_proxies, http.client_header)
+        .map_err(|item| anyhow::anyhow!("{item:?} is no address or network such as 10.0.0.0/8"))
+        .context("http.trusted_proxies")?;
+    Ok(ServeOptions {
+        header_timeout: http.header_timeout,
+        // Viewers leave by themselves within the drain time; then their answers end.
+        drain: drain + Duration::from_secs(1),
+        max_connections: http.max_connections,
+        write_stall: http.write_stall,
+        max_connections_per_client: http.max_connections_per_client,
+        proxies,
+        http2: http
+            .http2
+            .then_some(Http2Options { max_streams: http.max_streams, keepalive: http.keepalive }),
+        tls,
+    })
 }

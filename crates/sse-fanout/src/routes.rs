@@ -12,12 +12,12 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{Body, CanTakeOver, Takeover, empty, event_stream, json, problem};
+use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
 
 use crate::request::EventsRequest;
 use crate::run_info::run_info;
 use crate::viewer::{Present, Viewer, ViewerContext};
-use crate::{assets, connection};
+use crate::{assets, connection, websocket};
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]
@@ -70,6 +70,13 @@ impl Routes {
                 },
                 Err(error) => problem(StatusCode::BAD_REQUEST, error),
             },
+            ["v1", "runs", run, "ws"] => match RunId::new(run) {
+                Ok(run) => match EventsRequest::parse(run, query, &head.headers) {
+                    Ok(request) => self.socket(request, head).await,
+                    Err(error) => problem(StatusCode::BAD_REQUEST, error),
+                },
+                Err(error) => problem(StatusCode::BAD_REQUEST, error),
+            },
             _ => not_found(path),
         }
     }
@@ -117,6 +124,21 @@ impl Routes {
             Some((Ok::<_, Infallible>(Frame::data(bytes)), (viewer, present)))
         });
         event_stream(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// Begins a WebSocket. It cannot see a 204: who has seen everything is told the end once more.
+    #[tracing::instrument(name = "GET /v1/runs/{run_id}/ws", skip_all, fields(run = %request.run))]
+    async fn socket(&self, request: EventsRequest, head: &Parts) -> Response<Body> {
+        let mut response = match websocket::accept(head, &self.cors) {
+            Ok(response) => response,
+            Err(refusal) => return *refusal,
+        };
+        let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
+        let view = tokio::time::timeout(self.open_wait, opening).await.ok();
+        let context = self.viewers.clone();
+        let viewer = Viewer::new(context.clone(), request, view);
+        response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, io)));
+        response
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where connections come from: TCP or a Unix socket.
 
 use std::io;
+use std::net::IpAddr;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::either::Either;
@@ -29,13 +30,13 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Either<Socket, UnixStream>> {
+    pub(super) async fn accept(&self) -> io::Result<Either<(Socket, IpAddr), UnixStream>> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Refused only by a socket that is closed already, which the first read will tell.
                 let _ = stream.set_nodelay(true);
-                Ok(Either::Left(Socket::new(stream)))
+                Ok(Either::Left((Socket::new(stream), peer.ip())))
             }
             Listener::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
         }

@@ -1,49 +1,49 @@
 //! The accept loop.
 
-use std::{
-    convert::Infallible,
-    future::{Future, poll_fn},
-    io,
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, Response, Version, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Deserialize;
+use hyper::{Request, Response, body::Incoming};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
     task::{JoinError, JoinSet},
     time::sleep,
 };
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::either::Either;
 
-use super::{Body, CanTakeOver, Listener, socket::Socket, takeover::Desk};
+use super::{
+    Body, Listener, Proxies, Tls,
+    clients::Limits,
+    connection::{Context, tcp, unix},
+    http2::Http2Options,
+};
 use crate::shutdown::{Shutdown, within};
-
-/// What a connection may hold of a request's head, and of an answer not yet written, in bytes.
-const MAX_BUFFER: usize = 64 * 1024;
 
 /// How long not to accept after an error such as `EMFILE`, which would repeat at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The limits of a server.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// How long a client may take to send a request's head; also how long an idle connection is kept.
-    #[serde(with = "crate::duration")]
+    /// How long a client may take to send a request's head, and before that for TLS; also how long an idle
+    /// connection is kept.
     pub header_timeout: Duration,
     /// How long the connections have to end by themselves once shutdown is asked for.
-    #[serde(with = "crate::duration")]
     pub drain: Duration,
     /// Connections at a time; more wait in the kernel's backlog.
     pub max_connections: usize,
-    /// A connection whose writes make no progress for so long is closed. Zero: never.
-    #[serde(with = "crate::duration")]
+    /// A connection whose writes make no progress for so long is closed. Of an HTTP/2 connection, a stream
+    /// whose client takes less than one frame, 16 KiB, in so long is reset; the others go on. Zero: never.
     pub write_stall: Duration,
+    /// Connections of one client at a time, an IPv6 client being a /64; further ones are closed. Of a trusted
+    /// proxy any number is taken. Where one connection may carry several streams, or those of several clients,
+    /// as many streams may be open for one client; further requests are answered with 429. Zero: no limit.
+    pub max_connections_per_client: usize,
+    /// The proxies that are believed when they say whom a request comes from.
+    pub proxies: Proxies,
+    /// Speaks HTTP/2 as well, with clients that begin with it (RFC 9113 §3.3) or choose it in TLS. The
+    /// `Upgrade: h2c` of old, which RFC 9113 has taken out, is not followed.
+    pub http2: Option<Http2Options>,
+    /// Speaks TLS, over TCP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServeOptions {
@@ -53,6 +53,10 @@ impl Default for ServeOptions {
             drain: Duration::from_secs(10),
             max_connections: 1024,
             write_stall: Duration::from_secs(30),
+            max_connections_per_client: 0,
+            proxies: Proxies::default(),
+            http2: None,
+            tls: None,
         }
     }
 }
@@ -68,6 +72,15 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let listener = listener.into();
+    let options = Arc::new(options);
+    let limits = Limits::new(options.max_connections_per_client, options.proxies.clone());
+    let tls = options.tls.clone();
+    let mut following_files = pin!(async {
+        match tls {
+            Some(tls) => tls.follow_files().await,
+            None => std::future::pending().await,
+        }
+    });
     let mut connections = JoinSet::new();
     let mut full = false;
     loop {
@@ -82,9 +95,17 @@ where
             biased;
             () = shutdown.triggered() => break,
             Some(ended) = connections.join_next() => report(ended),
+            () = &mut following_files => {}
             accepted = listener.accept(), if !full => match accepted {
-                Ok(stream) => {
-                    connections.spawn(connection(stream, service.clone(), options.clone(), shutdown.clone()));
+                Ok(Either::Left((socket, peer))) => {
+                    // Dropped is closed.
+                    let Some((visit, place)) = limits.let_in(peer) else { continue };
+                    let context = Context { options: options.clone(), shutdown: shutdown.clone(), visit: Some(visit) };
+                    connections.spawn(tcp(socket, place, service.clone(), context));
+                }
+                Ok(Either::Right(stream)) => {
+                    let context = Context { options: options.clone(), shutdown: shutdown.clone(), visit: None };
+                    connections.spawn(unix(stream, service.clone(), context));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -103,98 +124,6 @@ where
     if !within(options.drain, "drain connections", all_ended).await {
         connections.shutdown().await;
     }
-}
-
-async fn connection<S, F>(
-    stream: Either<Socket, UnixStream>,
-    service: S,
-    options: ServeOptions,
-    shutdown: Shutdown,
-) where
-    S: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>>,
-{
-    // In a box of its own: a connection that is taken over may live for days, without what HTTP needs.
-    let desk = Desk::default();
-    let ended = match stream {
-        Either::Left(socket) => {
-            let taken =
-                Box::pin(speak_http(socket.clone(), service, options, shutdown, Some((&desk, &socket))))
-                    .await;
-            match taken {
-                Ok(true) => desk.go_on(socket.into_stream()).await.map_err(anyhow::Error::from),
-                ended => ended.map(drop).map_err(anyhow::Error::from),
-            }
-        }
-        Either::Right(stream) => {
-            let ended = Box::pin(speak_http(stream, service, options, shutdown, None)).await;
-            ended.map(drop).map_err(anyhow::Error::from)
-        }
-    };
-    if let Err(error) = ended {
-        // Clients that leave in the middle are everyday; whoever looks for one turns on debug.
-        tracing::debug!(%error, "connection ended early");
-    }
-}
-
-/// Answers requests until the connection ends or, as it says then, an answer takes it over.
-async fn speak_http<S, F>(
-    stream: impl AsyncRead + AsyncWrite,
-    service: S,
-    options: ServeOptions,
-    shutdown: Shutdown,
-    takes_over: Option<(&Desk, &Socket)>,
-) -> hyper::Result<bool>
-where
-    S: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>>,
-{
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(options.write_stall).filter(|stall| !stall.is_zero()));
-    let service = service_fn(move |mut request| {
-        let desk = takes_over.map(|(desk, _)| desk);
-        let desk = desk.filter(|_| request.version() == Version::HTTP_11 && request.method() == Method::GET);
-        if desk.is_some() {
-            request.extensions_mut().insert(CanTakeOver);
-        }
-        let answer = service(request);
-        async move {
-            let mut response = answer.await;
-            if desk.is_some_and(|desk| desk.offer(&mut response)) {
-                // Whoever polls the connection sees it, and drops this.
-                std::future::pending::<()>().await;
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.header_timeout)
-            .max_buf_size(MAX_BUFFER)
-            // A client that is gone must end its answer, or an idle stream would be kept for nobody.
-            .half_close(false)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
-    );
-    let mut stopping = pin!(shutdown.triggered());
-    let mut stops = false;
-    poll_fn(|cx| {
-        if !stops && stopping.as_mut().poll(cx).is_ready() {
-            stops = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        match connection.as_mut().poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
-            // Not before what was answered to earlier requests has gone out.
-            Poll::Pending
-                if takes_over.is_some_and(|(desk, socket)| desk.is_taken() && !socket.is_full()) =>
-            {
-                Poll::Ready(Ok(true))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

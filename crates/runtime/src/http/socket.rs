@@ -28,6 +28,11 @@ impl Socket {
         self.is_full.load(Ordering::Relaxed)
     }
 
+    /// The first bytes that came, at most as many as fit; they stay to be read.
+    pub(super) async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.peek(buffer).await
+    }
+
     pub(super) fn into_stream(self) -> Arc<TcpStream> {
         self.stream
     }

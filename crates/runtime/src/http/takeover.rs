@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::{Response, header};
 use tokio::net::TcpStream;
 
-use super::Body;
+use super::{Body, clients::Place};
 
 /// Stands among the extensions of a request whose answer may be a [`Takeover`]: HTTP/1.1 over plain TCP.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +55,15 @@ struct Taken {
     takeover: Takeover,
     /// What the client gets first.
     head: Vec<u8>,
+    place: Place,
 }
 
 impl Desk {
-    /// Lays a takeover here if the response is one.
-    pub(super) fn offer(&self, response: &mut Response<Body>) -> bool {
-        let Some(takeover) = response.extensions_mut().remove::<Takeover>() else { return false };
-        *self.lock() = Some(Taken { takeover, head: head(response) });
-        true
+    /// Lays a takeover here if the response is one; else gives the client's place back.
+    pub(super) fn offer(&self, response: &mut Response<Body>, place: Place) -> Option<Place> {
+        let Some(takeover) = response.extensions_mut().remove::<Takeover>() else { return Some(place) };
+        *self.lock() = Some(Taken { takeover, head: head(response), place });
+        None
     }
 
     pub(super) fn is_taken(&self) -> bool {
@@ -71,7 +72,7 @@ impl Desk {
 
     /// Sends the head and has the taker go on; returns when that is through with the socket.
     pub(super) async fn go_on(self, socket: Arc<TcpStream>) -> io::Result<()> {
-        let Some(Taken { takeover, head }) = self.lock().take() else { return Ok(()) };
+        let Some(Taken { takeover, head, place: _place }) = self.lock().take() else { return Ok(()) };
         let mut rest = &*head;
         while !rest.is_empty() {
             socket.writable().await?;

@@ -1,0 +1,168 @@
+//! The real fan-out over WebSockets and HTTP/2.
+
+#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use runcast_protocol::State;
+use runcast_protocol::sse::{Event, Parser};
+use runcast_testkit::{Fanout, Pen, Redis};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const SOON: Duration = Duration::from_secs(20);
+
+type Socket = WebSocketStream<TcpStream>;
+
+async fn connect(fanout: &Fanout, path: &str, origin: Option<&str>) -> Result<Socket, Error> {
+    let mut request = format!("ws://127.0.0.1:{}/v1/runs/{path}", fanout.port()).into_client_request()?;
+    if let Some(origin) = origin {
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+    }
+    let stream = TcpStream::connect(("127.0.0.1", fanout.port())).await?;
+    client_async(request, stream).await.map(|(socket, _)| socket)
+}
+
+async fn next(socket: &mut Socket) -> Message {
+    timeout(SOON, socket.next()).await.expect("a message").expect("not the end").unwrap()
+}
+
+/// The messages until the close, and its code and reason.
+async fn to_close(socket: &mut Socket) -> (Vec<Value>, u16, String) {
+    let mut messages = Vec::new();
+    loop {
+        match next(socket).await {
+            Message::Text(text) => messages.push(serde_json::from_str(&text).unwrap()),
+            Message::Close(frame) => {
+                let frame = frame.unwrap();
+                return (messages, frame.code.into(), frame.reason.to_string());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A run's events over HTTP/2, to the end.
+async fn over_http2(fanout: &Fanout, run: &str, query: &str) -> Vec<Event> {
+    let stream = TcpStream::connect(("127.0.0.1", fanout.port())).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let task = tokio::spawn(connection);
+    let request = http::Request::get(format!("http://x/v1/runs/{run}/events?{query}"));
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let body = timeout(SOON, response.into_body().collect()).await.unwrap().unwrap().to_bytes();
+    task.abort();
+    Parser::default().push(&body)
+}
+
+/// The events as a WebSocket should have brought them.
+fn expected(events: &[Event]) -> Vec<(String, String, Value)> {
+    let parts =
+        |event: &Event| (event.id.clone(), event.event.clone(), serde_json::from_str(&event.data).unwrap());
+    events.iter().map(parts).collect()
+}
+
+fn got(messages: &[Value]) -> Vec<(String, String, Value)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    messages.iter().map(|m| (text(&m["id"]), text(&m["event"]), m["data"].clone())).collect()
+}
+
+#[tokio::test]
+async fn a_websocket_and_http2_show_the_same() {
+    let redis = Redis::start().await;
+    let fanout = Fanout::start(&redis.url()).await;
+    let mut pen = Pen::new(&redis.url(), "r", "var-1");
+    pen.state(State::Running).await;
+    pen.say("one \"é\"\n").await;
+    let mut live = connect(&fanout, "r/ws?channels=output,status", None).await.unwrap();
+    let Message::Text(first) = next(&mut live).await else { panic!("no text") };
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["retry"], 2000, "{first}");
+    for number in 0..200 {
+        pen.say(&format!("{number} ")).await;
+    }
+    pen.state(State::Succeeded).await;
+    let (mut messages, code, _) = to_close(&mut live).await;
+    messages.insert(0, first);
+    assert_eq!(code, 1000);
+    let events = over_http2(&fanout, "r", "channels=output,status").await;
+    let (mut of_socket, mut of_stream) = (got(&messages), expected(&events));
+    // Live and read later, lanes may be interleaved otherwise; each lane's order, and the end, are the same.
+    assert_eq!(of_socket.pop().unwrap(), of_stream.pop().unwrap());
+    let lane = |all: &[(String, String, Value)], name: &str| -> Vec<Value> {
+        all.iter().filter(|(_, event, _)| event == name).map(|(_, _, data)| data.clone()).collect()
+    };
+    for name in ["output", "status"] {
+        assert_eq!(lane(&of_socket, name), lane(&of_stream, name));
+    }
+    assert_eq!(lane(&of_socket, "output").len(), 201);
+
+    // Coming back in the middle, and after the end.
+    let cursor = messages[100]["id"].as_str().unwrap();
+    let mut again =
+        connect(&fanout, &format!("r/ws?channels=output,status&after={cursor}"), None).await.unwrap();
+    let (rest, code, _) = to_close(&mut again).await;
+    assert_eq!(code, 1000);
+    let rest = got(&rest);
+    assert_eq!(lane(&rest, "output"), lane(&got(&messages[101..]), "output"));
+    let cursor = messages.last().unwrap()["id"].as_str().unwrap();
+    let mut late =
+        connect(&fanout, &format!("r/ws?channels=output,status&after={cursor}"), None).await.unwrap();
+    let (rest, code, _) = to_close(&mut late).await;
+    assert_eq!((rest.len(), code), (1, 1000));
+    assert_eq!(rest[0]["event"], "end");
+}
+
+#[tokio::test]
+async fn silence_is_filled_with_pings_and_long_messages_are_refused() {
+    let redis = Redis::start().await;
+    let fanout = Fanout::start_with(&redis.url(), &[("RUNCAST__SSE__HEARTBEAT", "100ms")]).await;
+    let mut socket = connect(&fanout, "r/ws", None).await.unwrap();
+    assert!(matches!(next(&mut socket).await, Message::Ping(_)));
+    socket.send(Message::text("hello")).await.unwrap();
+    assert!(matches!(next(&mut socket).await, Message::Ping(_)));
+    socket.send(Message::text("x".repeat(5000))).await.unwrap();
+    let (_, code, _) = to_close(&mut socket).await;
+    assert_eq!(code, 1009);
+}
+
+#[tokio::test]
+async fn on_shutdown_viewers_are_told_when_to_come_back() {
+    let redis = Redis::start().await;
+    let mut fanout = Fanout::start_with(&redis.url(), &[("RUNCAST__DRAIN__TIME", "1s")]).await;
+    let mut socket = connect(&fanout, "r/ws", None).await.unwrap();
+    fanout.process().signal(rustix::process::Signal::TERM);
+    let (_, code, reason) = to_close(&mut socket).await;
+    assert_eq!(code, 1001);
+    let retry: u64 = reason.strip_prefix("retry=").unwrap().parse().unwrap();
+    assert!((2000..=3000).contains(&retry), "{retry}");
+}
+
+#[tokio::test]
+async fn only_pages_that_may_read_connect() {
+    let redis = Redis::start().await;
+    let origins = [("RUNCAST__CORS__ORIGINS", "https://app.example")];
+    let fanout = Fanout::start_with(&redis.url(), &origins).await;
+    let own = format!("http://127.0.0.1:{}", fanout.port());
+    for origin in [None, Some("https://app.example"), Some(&*own)] {
+        connect(&fanout, "r/ws", origin).await.unwrap();
+    }
+    for (path, origin, expected) in
+        [("r/ws", Some("https://evil.example"), 403), ("r/ws?after=nonsense", None, 400)]
+    {
+        let Err(Error::Http(refusal)) = connect(&fanout, path, origin).await else { panic!("let in") };
+        assert_eq!(refusal.status().as_u16(), expected);
+    }
+    let (status, headers, _) = runcast_testkit::http_get(&fanout.url("/v1/runs/r/ws"), &[]).await.unwrap();
+    assert_eq!(status, 426);
+    assert_eq!(headers["upgrade"], "websocket");
+}
