@@ -2,5 +2,15 @@
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program that reports to whoever runs it")]
 
+pub mod crowd;
 pub mod floor;
-pub mod publish;
+pub mod frames;
+pub mod marker;
+pub mod outcome;
+pub mod report;
+pub mod run;
+pub mod scenarios;
+pub mod server;
+pub mod stage;
+pub mod talker;
+pub mod usage;

@@ -1,9 +1,9 @@
 //! `runcast-bench`.
 
 use clap::{Parser, Subcommand};
-use runcast_bench::{floor, publish};
+use runcast_bench::{floor, run};
 
-/// Measures the fan-out beside other servers.
+/// Measures the fan-out beside other servers, under the same load, on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "runcast-bench", version)]
 struct Options {
@@ -13,15 +13,15 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves as the floor: a ready frame written to each socket, nothing else.
+    /// Plays the scenarios, prints a table, and writes all that was measured as JSON.
+    Run(run::Options),
+    /// Serves as the floor: a ready frame sent to each socket, and nothing else.
     Floor(floor::Options),
-    /// Measures publishing alone (S7).
-    Publish(publish::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Options::parse().command {
+        Command::Run(options) => run::run(&options),
         Command::Floor(options) => floor::run(&options),
-        Command::Publish(options) => publish::run(&options),
     }
 }

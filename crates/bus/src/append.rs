@@ -59,6 +59,9 @@ pub enum Appended {
     },
 }
 
+/// The script that appends; its keys, arguments and reply stand at its head.
+pub const APPEND_SCRIPT: &str = include_str!("lua/append.lua");
+
 impl Bus {
     /// Appends a batch to its lane and publishes it, at once or not at all. Safe to repeat.
     ///

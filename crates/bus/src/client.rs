@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::append::APPEND_SCRIPT;
 use crate::config::redacted;
 use crate::past::AskedPast;
 use crate::sentinel;
@@ -67,7 +68,7 @@ impl Bus {
             config: config.clone(),
             topology: clients.pool.next().client_config().server,
             clients: RwLock::new(clients),
-            append: Script::from_lua(include_str!("lua/append.lua")),
+            append: Script::from_lua(APPEND_SCRIPT),
             read: Script::from_lua(include_str!("lua/read.lua")),
             decide: Script::from_lua(include_str!("lua/decide.lua")),
             asked_past: AskedPast::default(),

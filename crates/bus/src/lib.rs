@@ -25,7 +25,7 @@ mod subscriber;
 mod summaries;
 mod turns;
 
-pub use append::{Append, Appended, Limits};
+pub use append::{APPEND_SCRIPT, Append, Appended, Limits};
 pub use client::Bus;
 pub use config::RedisConfig;
 pub use dead::DeadLetter;
