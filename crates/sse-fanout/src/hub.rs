@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runcast_bus::{Bus, Subscriber};
 use runcast_protocol::{RunId, Selection};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,6 +24,8 @@ pub struct Hub {
     feeds: Arc<Feeds>,
     subscriber: Subscriber,
     context: FeedContext,
+    /// Where feeds run.
+    intake: Handle,
 }
 
 /// The feeds by run. They end with it.
@@ -36,9 +39,9 @@ struct FeedHandle {
 }
 
 impl Hub {
-    /// A hub that watches nothing yet.
-    pub fn new(subscriber: Subscriber, context: FeedContext) -> Self {
-        Self { feeds: Arc::default(), subscriber, context }
+    /// A hub that watches nothing yet; its feeds run on `intake`.
+    pub fn new(subscriber: Subscriber, context: FeedContext, intake: Handle) -> Self {
+        Self { feeds: Arc::default(), subscriber, context, intake }
     }
 
     /// Commands to Redis.
@@ -75,7 +78,7 @@ impl Hub {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let inbox = self.subscriber.inbox(self.context.config.inbox);
         let feed = Feed::new(run.clone(), self.context.clone(), Arc::downgrade(&self.feeds), inbox, receiver);
-        let task = AbortOnDropHandle::new(tokio::spawn(feed.run()));
+        let task = AbortOnDropHandle::new(self.intake.spawn(feed.run()));
         feeds.insert(run.clone(), FeedHandle { requests: requests.clone(), _task: task });
         requests
     }

@@ -15,6 +15,7 @@ pub mod drain;
 pub mod error;
 pub mod feed;
 pub mod hub;
+pub mod intake;
 pub mod live;
 pub mod metrics;
 pub mod outlet;
@@ -52,6 +53,7 @@ use crate::config::{Config, HttpConfig, TlsConfig, bytes};
 use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::routes::Routes;
@@ -69,7 +71,11 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.redis)?.asking_past(config.past.wait);
-    let subscriber = Subscriber::connect(&bus)?;
+    let intake = Intake::start().context("no thread for what redis publishes")?;
+    let subscriber = {
+        let _there = intake.handle().enter();
+        Subscriber::connect(&bus)?
+    };
     let metrics = Metrics::new();
     let cors = Cors::parse(&config.cors.origins)
         .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
@@ -90,7 +96,7 @@ pub async fn run(
     let ring = config.view.ring();
     let pages = Pages::new(bus.clone(), &config.catch_up, metrics.clone());
     let context = FeedContext { bus, pages, config: config.feed, ring, metrics: metrics.clone() };
-    let hub = Hub::new(subscriber, context);
+    let hub = Hub::new(subscriber, context, intake.handle().clone());
     let usher = Usher::default();
     let viewers = ViewerContext {
         hub,

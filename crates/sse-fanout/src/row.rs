@@ -35,6 +35,8 @@ const SERVED: u8 = 2;
 /// A row of seats.
 #[derive(Debug)]
 pub struct Row {
+    /// Where long rows are served: not with whoever brings the frames.
+    runtime: Handle,
     state: AtomicU8,
     /// Seats that are taken, arrivals among them.
     taken: AtomicUsize,
@@ -62,9 +64,10 @@ struct Sitting {
 }
 
 impl Row {
-    /// An empty row.
+    /// An empty row, served by the runtime that this is called in.
     pub fn new(reader: RingReader) -> Self {
         Self {
+            runtime: Handle::current(),
             state: AtomicU8::new(IDLE),
             taken: AtomicUsize::new(0),
             arrivals: Mutex::default(),
@@ -113,9 +116,7 @@ impl Row {
         }
         if self.taken() > INLINE || !self.serve_once(view) {
             let (row, view) = (self.clone(), view.clone());
-            // Where no runtime is left nobody is left to be served.
-            let Ok(runtime) = Handle::try_current() else { return };
-            runtime.spawn(async move {
+            self.runtime.spawn(async move {
                 while !row.serve_once(&view) {
                     tokio::task::yield_now().await;
                 }
