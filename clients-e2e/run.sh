@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clients of other makes against the real services: SSE, gRPC, gRPC-Web and the archive; and the modules of the page.
+# Clients of other makes against the real services: SSE, HTTP/2, WebSockets, gRPC, gRPC-Web and the archive; and the modules of the page.
 # Builds nothing: expects runcast-sidecar, runcast-fanout, runcast-control and runcast-replay in target/debug, and
 # redis-server on the PATH or under target/tools.
 set -euo pipefail
@@ -24,6 +24,7 @@ has() {
 }
 
 has 'node --version && npm --version' nodejs npm
+has 'curl --version && openssl version' curl openssl
 has 'python3 -m venv --help && python3 -m ensurepip --version' python3 python3-venv
 node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
   || fail "needs Node.js 20 or later, found $(node --version)"
@@ -61,5 +62,6 @@ rm -rf "$work/stubs" && mkdir -p "$work/stubs"
 
 node "$here/page.mjs"
 node "$here/sse.mjs" "$bin" "$python"
+node "$here/transports.mjs" "$bin" "$python"
 node "$here/control.mjs" "$bin" "$python" "$work/stubs"
 exec node "$here/archive.mjs" "$bin" "$python"

@@ -79,6 +79,7 @@ pub struct SseConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub open_wait: Duration,
     pub snapshot_bytes: ByteSize,
+    pub compression: String,
 }
 
 /// `[cors]`

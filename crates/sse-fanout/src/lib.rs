@@ -9,6 +9,7 @@ pub mod archived;
 pub mod assets;
 pub mod catch_up;
 pub mod chunk;
+pub mod compression;
 pub mod config;
 pub mod connection;
 pub mod drain;
@@ -80,6 +81,12 @@ pub async fn run(
     let cors = Cors::parse(&config.cors.origins)
         .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
         .context("cors.origins")?;
+    let encodings = config
+        .sse
+        .compression
+        .parse()
+        .map_err(|name| anyhow::anyhow!("{name:?} is neither zstd nor gzip"))
+        .context("sse.compression")?;
     let pinged = bus.clone();
     let ping = move || {
         let bus = pinged.clone();
@@ -114,6 +121,7 @@ pub async fn run(
         cors,
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),
         open_wait: config.sse.open_wait,
+        encodings,
     };
     let options = serve_options(&config.http, &config.tls, config.drain.time)?;
     let service = move |request| {

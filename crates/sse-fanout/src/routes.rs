@@ -1,11 +1,11 @@
 //! Paths and what they answer.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, HeaderName, HeaderValue, VARY};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -14,6 +14,7 @@ use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
 
+use crate::compression::{Encoder, Encoding, Encodings};
 use crate::request::EventsRequest;
 use crate::run_info::run_info;
 use crate::viewer::{Present, Viewer, ViewerContext};
@@ -30,6 +31,8 @@ pub struct Routes {
     pub page: assets::Page,
     /// How long a new viewer waits for Redis before its stream begins without knowing.
     pub open_wait: Duration,
+    /// How streams may be compressed.
+    pub encodings: Encodings,
 }
 
 impl Routes {
@@ -64,7 +67,12 @@ impl Routes {
                 Ok(run) => match EventsRequest::parse(run, query, &head.headers) {
                     Ok(request) => {
                         let takes_over = head.extensions.get::<CanTakeOver>().is_some();
-                        self.events(request, takes_over).await
+                        let mut response =
+                            self.events(request, takes_over, self.encodings.choose(&head.headers)).await;
+                        if !self.encodings.is_empty() {
+                            response.headers_mut().append(VARY, HeaderValue::from(ACCEPT_ENCODING));
+                        }
+                        response
                     }
                     Err(error) => problem(StatusCode::BAD_REQUEST, error),
                 },
@@ -102,7 +110,12 @@ impl Routes {
     /// what makes EventSource stop. An EventSource also stops for good at any error status, so a
     /// Redis that is away is waited for with the stream already begun.
     #[tracing::instrument(name = "GET /v1/runs/{run_id}/events", skip_all, fields(run = %request.run))]
-    async fn events(&self, request: EventsRequest, takes_over: bool) -> Response<Body> {
+    async fn events(
+        &self,
+        request: EventsRequest,
+        takes_over: bool,
+        encoding: Option<Encoding>,
+    ) -> Response<Body> {
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
@@ -113,17 +126,37 @@ impl Routes {
         }
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
-        if takes_over {
+        let encoder = match encoding.map(Encoder::new).transpose() {
+            Ok(encoder) => encoder,
+            Err(error) => {
+                tracing::error!(%error, "a stream cannot be compressed");
+                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the stream cannot be compressed");
+            }
+        };
+        if takes_over && encoder.is_none() {
             let mut response = event_stream(empty());
             let takeover = Takeover::new(|socket| connection::stream(context, viewer, socket));
             response.extensions_mut().insert(takeover);
             return response;
         }
-        let frames = stream::unfold((viewer, Present::new(context)), |(mut viewer, present)| async {
-            let bytes = viewer.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), (viewer, present)))
+        let present = Present::new(context);
+        let frames = stream::try_unfold(Some((viewer, encoder, present)), |state| async {
+            let Some((mut viewer, mut encoder, present)) = state else { return Ok(None) };
+            let Some(bytes) = viewer.next().await else {
+                let Some(encoder) = encoder else { return Ok(None) };
+                return Ok::<_, io::Error>(Some((Frame::data(encoder.finish()?), None)));
+            };
+            let bytes = match &mut encoder {
+                Some(encoder) => encoder.write(&bytes)?,
+                None => bytes,
+            };
+            Ok(Some((Frame::data(bytes), Some((viewer, encoder, present)))))
         });
-        event_stream(StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync())
+        let mut response = event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
+        if let Some(encoding) = encoding {
+            response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
+        }
+        response
     }
 
     /// Begins a WebSocket. It cannot see a 204: who has seen everything is told the end once more.

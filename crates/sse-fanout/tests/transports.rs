@@ -1,7 +1,8 @@
-//! The real fan-out over WebSockets and HTTP/2.
+//! The real fan-out over WebSockets and HTTP/2, and compressed.
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -165,4 +166,30 @@ async fn only_pages_that_may_read_connect() {
     let (status, headers, _) = runcast_testkit::http_get(&fanout.url("/v1/runs/r/ws"), &[]).await.unwrap();
     assert_eq!(status, 426);
     assert_eq!(headers["upgrade"], "websocket");
+}
+
+#[tokio::test]
+async fn who_asks_for_it_gets_a_compressed_stream() {
+    let redis = Redis::start().await;
+    let fanout = Fanout::start_with(&redis.url(), &[("RUNCAST__SSE__COMPRESSION", "zstd,gzip")]).await;
+    let mut pen = Pen::new(&redis.url(), "r", "var-1");
+    for number in 0..200 {
+        pen.say(&format!("{number} ")).await;
+    }
+    pen.state(State::Succeeded).await;
+    let url = fanout.url("/v1/runs/r/events");
+    let (_, headers, plain) = runcast_testkit::http_get(&url, &[]).await.unwrap();
+    assert!(headers.get("content-encoding").is_none());
+    for (accepted, expected) in [("gzip", "gzip"), ("gzip, zstd", "zstd")] {
+        let asked = [("accept-encoding", accepted)];
+        let (_, headers, body) = runcast_testkit::http_get(&url, &asked).await.unwrap();
+        assert_eq!(headers["content-encoding"], expected);
+        assert!(headers.get_all("vary").iter().any(|name| name == "accept-encoding"));
+        let mut seen = Vec::new();
+        match expected {
+            "gzip" => flate2::read::GzDecoder::new(&*body).read_to_end(&mut seen).unwrap(),
+            _ => zstd::Decoder::new(&*body).unwrap().read_to_end(&mut seen).unwrap(),
+        };
+        assert!(seen == plain && body.len() * 2 < plain.len(), "{} of {}", body.len(), plain.len());
+    }
 }
