@@ -12,6 +12,13 @@ macro_rules! assigned {
     };
 }
 
+/// A password's name up to the quote in which it begins.
+macro_rules! quoted {
+    ($quote:literal) => {
+        concat!(r#"(?i)(?:password|passwd|passphrase)(?:\\?["'])?[ \t]*[:=][ \t]*\\?"#, $quote)
+    };
+}
+
 /// A password's characters, where nothing says how it ends. What begins with a bracket, `$` or `*` is a
 /// placeholder rather than a password.
 const PASSWORD: &str = r#"[^\s"'`\\&;,<>\[{$(*][^\s"'`\\&;,<>]{3,}"#;
@@ -42,9 +49,10 @@ const SOURCES: &[Source] = &[
         r#"(?i)\bauthorization(?:\\?["'])?[ \t]*[:=][ \t]*(?:\\?["'])?basic +"#,
         "[A-Za-z0-9+/=]{8,}",
     ),
-    ("password", r#"(?i)(?:password|passwd|passphrase)=(?:\\?["'])?"#, PASSWORD),
+    ("password", "(?i)(?:password|passwd|passphrase)=", PASSWORD),
     // After a colon only in quotes: `password: please enter it` is for people.
-    ("password", r#"(?i)(?:password|passwd|passphrase)(?:\\?["'])?[ \t]*[:=][ \t]*\\?["']"#, PASSWORD),
+    ("password", quoted!("\""), r#"[^"\\\s\[<{$(*](?:[^"\\\r\n]|\\[^"nr]){3,}"#),
+    ("password", quoted!("'"), r"[^'\\\s\[<{$(*](?:[^'\\\r\n]|\\[^'nr]){3,}"),
 ];
 
 /// The built-in names, in the order of the documentation.

@@ -7,7 +7,8 @@ use super::super::known::Known;
 use super::*;
 
 /// A text, and what is left of it.
-const KNOWN: [(&str, &str); 40] = [
+const KNOWN: [(&str, &str); 41] = [
+    (r#"{\"passwd\": \"it's \\two words\", 'x'"#, r#"{\"passwd\": \"[redacted:password]\", 'x'"#),
     ("key AKIAIOSFODNN7EXAMPLE.", "key AKIA[redacted:aws-access-key]."),
     ("AKIAIOSFODNN7EXAMPLE", "AKIA[redacted:aws-access-key]"),
     (
