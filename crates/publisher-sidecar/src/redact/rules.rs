@@ -61,7 +61,7 @@ pub(super) struct Secret {
 
 #[derive(Debug)]
 pub(super) enum Form {
-    Pattern { dfa: dense::DFA<Vec<u32>>, followed_by: Option<u8>, until: Option<&'static str> },
+    Pattern { dfa: Box<dense::DFA<Vec<u32>>>, followed_by: Option<u8>, until: Option<&'static str> },
     Literal(Vec<u8>),
 }
 
@@ -125,7 +125,7 @@ impl Rules {
         let mut secrets = Vec::new();
         for rule in rules {
             let Rule { followed_by, until, .. } = *rule;
-            let form = Form::Pattern { dfa: rule.compile()?, followed_by, until };
+            let form = Form::Pattern { dfa: Box::new(rule.compile()?), followed_by, until };
             secrets.push(Secret { form, replacement: shown(&rule.name), kind: rule.name.clone() });
         }
         let mut beginning_with: Box<[Vec<usize>; 256]> = Box::new(std::array::from_fn(|_| Vec::new()));

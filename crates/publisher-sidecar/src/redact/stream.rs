@@ -277,13 +277,12 @@ impl Candidate {
 /// Notes that a candidate is a secret up to `end`.
 fn hide(hidden: &mut Vec<Hidden>, candidate: &Candidate, end: u64) {
     let &Candidate { start, secret, .. } = candidate;
-    match hidden.iter_mut().find(|hidden| (hidden.start, hidden.secret) == (start, secret)) {
+    // What began first gives its name; of those that began together, what was known first.
+    let from = hidden.partition_point(|hidden| hidden.start < start);
+    let to = from + hidden[from..].iter().take_while(|hidden| hidden.start == start).count();
+    match hidden[from..to].iter_mut().find(|hidden| hidden.secret == secret) {
         Some(hidden) => hidden.end = hidden.end.max(end),
-        None => {
-            // What began first gives its name; of those that began together, what was known first.
-            let place = hidden.partition_point(|hidden| hidden.start <= start);
-            hidden.insert(place, Hidden { start, end, secret });
-        }
+        None => hidden.insert(to, Hidden { start, end, secret }),
     }
 }
 
