@@ -14,6 +14,7 @@ use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::identity::Identity;
+use crate::redact::RedactConfig;
 
 /// The defaults, with an explanation of each option.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -31,6 +32,7 @@ pub struct Config {
     pub journal: JournalConfig,
     pub message: MessageConfig,
     pub logs: LogsConfig,
+    pub redact: RedactConfig,
     pub api: ApiConfig,
     pub shutdown: ShutdownConfig,
     pub serve: ServeConfig,
@@ -298,6 +300,7 @@ mod tests {
             ("serve.unfinished", "maybe", "lost, succeeded"),
             ("redis.timeout_ms", "0", "at least 1"),
             ("lease.ttl", "0s", "300ms to 1h"),
+            ("redact.hold", "2", "such as"),
         ] {
             let error = load(&[(key, value)]).unwrap_err();
             assert!(

@@ -122,7 +122,10 @@ fn write(folder: &Path, letter: &DeadLetter) -> std::io::Result<PathBuf> {
     let line = Line { reason, time, lane: &letter.lane, sequence: letter.sequence, original };
     let mut line = serde_json::to_vec(&line)?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+    // The folder may be shared with the agent's container: a link there must not lead us elsewhere.
+    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(std::io::Error::other)?;
+    let mut file =
+        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(&path)?;
     file.write_all(&line)?;
     Ok(path)
 }
@@ -170,5 +173,8 @@ mod tests {
         assert_eq!(lines[1]["original"], json!("no JSON"));
         assert!(text.contains(r#""original":{"b":1.10,"a":18446744073709551617}}"#), "{text}");
         assert_eq!(lines[0]["lane"], "output/a");
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path().join(FILE), elsewhere.path().join(FILE)).unwrap();
+        assert!(write(elsewhere.path(), &letter("7")).is_err(), "a link is not followed");
     }
 }

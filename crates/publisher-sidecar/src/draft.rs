@@ -21,17 +21,19 @@ pub struct Draft {
     pub timestamp: Timestamp,
     /// Fields that are carried and not looked into.
     pub extra: Vec<(String, Json)>,
+    /// Whether its secrets were taken out already.
+    pub is_clean: bool,
 }
 
 impl Draft {
     /// A message of `kind` that is said now.
     pub fn now(kind: MessageType, content: Json, metadata: Json) -> Self {
-        Self { kind, content, metadata, timestamp: timestamp::now(), extra: Vec::new() }
+        Self { kind, content, metadata, timestamp: timestamp::now(), extra: Vec::new(), is_clean: false }
     }
 
-    /// A piece of output that is said now.
+    /// A piece of output that is said now, out of a stream whose secrets were taken out.
     pub fn output(text: &str, metadata: Json) -> Self {
-        Self::now(MessageType::Output, Json::string(text), metadata)
+        Self { is_clean: true, ..Self::now(MessageType::Output, Json::string(text), metadata) }
     }
 
     /// A status that holds from now on.

@@ -6,6 +6,7 @@ use runcast_bus::BusError;
 use runcast_runtime::config::EXIT_CODE as EX_CONFIG;
 
 use crate::journal::JournalError;
+use crate::redact::BadRule;
 use crate::writer::Fenced;
 
 /// `EX_UNAVAILABLE` of `sysexits.h`.
@@ -23,6 +24,9 @@ pub enum Error {
     /// The journal cannot be used.
     #[error("journal.folder: {0}")]
     Journal(#[from] JournalError),
+    /// The secrets to look for cannot be put together.
+    #[error("redact.custom: {0}; use fewer or simpler patterns")]
+    Redact(#[from] BadRule),
     /// `serve` would listen nowhere.
     #[error("configuration: `api.listen` and `api.socket` are both empty; set one of them")]
     NowhereToListen,
@@ -53,7 +57,7 @@ impl Error {
     /// The process's exit status.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Redis(_) | Self::NowhereToListen => EX_CONFIG,
+            Self::Redis(_) | Self::Redact(_) | Self::NowhereToListen => EX_CONFIG,
             Self::Journal(JournalError::Foreign { .. } | JournalError::Version { .. }) => EX_CONFIG,
             Self::Fenced(_) | Self::Journal(JournalError::Locked(_)) => EX_UNAVAILABLE,
             Self::Journal(_) | Self::Listen { .. } | Self::System { .. } | Self::Start(_) => 1,

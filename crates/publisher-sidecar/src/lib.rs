@@ -31,6 +31,7 @@ mod pipe;
 pub mod processes;
 pub mod publisher;
 pub mod record;
+pub mod redact;
 mod relay;
 mod safety;
 mod serve;

@@ -40,6 +40,8 @@ pub const EXPOSED: &str = "runcast.sidecar.exposed";
 pub const DROPPED: &str = "runcast.sidecar.dropped";
 /// Messages that could never be stored, by `channel`.
 pub const DEAD: &str = "runcast.sidecar.dead_letters";
+/// Secrets replaced, by `pattern`: its name, or `known-value`.
+pub const REDACTED: &str = "runcast.sidecar.redacted";
 /// Messages in the journal that could not be read any more.
 pub const DAMAGED: &str = "runcast.sidecar.journal.damaged";
 /// Bytes of the journal on disk.
@@ -72,6 +74,7 @@ pub struct Metrics {
     pub lost: Counter<u64>,
     pub dropped: Counter<u64>,
     pub dead: Counter<u64>,
+    pub redacted: Counter<u64>,
     pub damaged: Counter<u64>,
     pub commands: Counter<u64>,
 }
@@ -95,6 +98,7 @@ impl Metrics {
             lost: meter.u64_counter(LOST).build(),
             dropped: meter.u64_counter(DROPPED).build(),
             dead: meter.u64_counter(DEAD).build(),
+            redacted: meter.u64_counter(REDACTED).build(),
             damaged: meter.u64_counter(DAMAGED).build(),
             commands: meter.u64_counter(COMMANDS).build(),
         }
@@ -168,6 +172,10 @@ impl Metrics {
 
     pub(crate) fn dead(&self, channel: Channel) {
         self.dead.add(1, &[label(channel)]);
+    }
+
+    pub(crate) fn redacted(&self, pattern: &str) {
+        self.redacted.add(1, &[KeyValue::new("pattern", pattern.to_owned())]);
     }
 
     pub(crate) fn taken(&self, channel: Channel) {

@@ -21,6 +21,7 @@ use crate::journal::{RecoveredLane, Stats};
 use crate::lane_queue::BatchLimits;
 use crate::metrics::Metrics;
 use crate::open_lane::{LaneSettings, OpenLane};
+use crate::redact::Redactor;
 use crate::safety::Safety;
 use crate::store::Stores;
 use crate::writer::{Fenced, LaneWriter, Pace};
@@ -44,6 +45,7 @@ struct Shared {
     /// The last status in the journal that an earlier sidecar left.
     left_status: Option<Status>,
     max_message: usize,
+    redactor: Redactor,
     metrics: Metrics,
 }
 
@@ -103,9 +105,10 @@ impl Publisher {
     /// left in the journal. Does not wait for Redis.
     ///
     /// # Errors
-    /// [`Error`] if the journal cannot be used.
+    /// [`Error`] if the journal cannot be used, or the patterns of secrets cannot.
     pub fn start(bus: &Bus, config: &Config) -> Result<(Self, Writers), Error> {
         let identity = config.identity();
+        let rules = config.redact.rules(&config.redis)?;
         let (stores, mut left) = Stores::open(&config.journal, &identity)?;
         let (metrics, gate, exposed) = (Metrics::new(), Gate::new(), Arc::new(Notify::new()));
         let settings = LaneSettings {
@@ -159,7 +162,9 @@ impl Publisher {
         };
         tasks.spawn(safety.run());
         let max_message = bytes(config.message.max_bytes);
-        let shared = Shared { identity, lanes, stores, gate, graves, left_status, max_message, metrics };
+        let redactor = Redactor::new(rules, config.redact.hold, metrics.clone());
+        let shared =
+            Shared { identity, lanes, stores, gate, graves, left_status, max_message, redactor, metrics };
         Ok((Self { shared: Arc::new(shared) }, Writers { tasks }))
     }
 
@@ -168,13 +173,14 @@ impl Publisher {
         &self.shared.identity
     }
 
-    /// Takes a message: with a journal, it is on disk when this returns. Waits only while there is no
-    /// room for it, never for Redis itself.
+    /// Takes a message without its secrets: with a journal, it is on disk when this returns. Waits only while
+    /// there is no room for it, never for Redis itself.
     ///
     /// # Errors
     /// [`PublishError`] if it can never be taken.
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
         let lane = self.lane(draft.kind).ok_or(PublishError::NoLane)?;
+        let draft = self.shared.redactor.draft(draft);
         let max = self.shared.max_message.min(lane.max_message());
         if draft.size() > max {
             return Err(PublishError::TooLarge { size: draft.size(), max });
@@ -190,6 +196,7 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::Finished`] and [`PublishError::NoLane`].
     pub async fn publish_or_bury(&self, draft: Draft) -> Result<(), PublishError> {
+        let draft = self.shared.redactor.draft(draft);
         // Hardly ever needed, and large only if it is needed.
         let copy = (draft.size() > self.max_message(draft.kind)).then(|| draft.clone());
         match (self.publish(draft).await, copy) {
@@ -216,6 +223,7 @@ impl Publisher {
     /// Takes nothing more, and once all that was taken is in Redis, writes the terminal status.
     /// Returns when that is there too.
     pub async fn finish(&self, status: Draft) {
+        let status = self.shared.redactor.draft(status);
         self.close();
         // The status comes after every word, or viewers would leave before the end.
         self.flush().await;
@@ -286,6 +294,11 @@ impl Publisher {
     /// The circuit breaker that all who ask Redis share.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
+    }
+
+    /// Takes secrets out of what does not go through [`Self::publish`].
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.shared.redactor
     }
 
     /// What is counted.

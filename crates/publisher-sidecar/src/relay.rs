@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use runcast_protocol::{Json, MessageType};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
@@ -28,8 +27,8 @@ pub(crate) trait Reading: Send {
     fn finish(&mut self) -> Vec<Draft>;
 }
 
-/// Passes everything from `source` on to `tee`, byte for byte, and publishes what `reading` makes of
-/// it, until the source ends or the publisher takes nothing more.
+/// Passes everything from `source` but its secrets on to `tee`, byte for byte, and publishes what `reading`
+/// makes of it, until the source ends or the publisher takes nothing more.
 pub(crate) async fn relay(
     mut source: Source,
     tee: impl AsyncWrite + Send + Unpin,
@@ -38,20 +37,33 @@ pub(crate) async fn relay(
     publisher: Publisher,
 ) {
     let mut tee = Tee { to: Some(tee) };
+    let redactor = publisher.redactor().clone();
+    let mut secrets = redactor.stream();
+    // When what may be a secret is let go: once the source was silent for so long.
+    let mut suspected_until: Option<Instant> = None;
     // When what is held back began to wait.
     let mut held_since: Option<Instant> = None;
     loop {
-        let expiry = held_since.map_or_else(Instant::now, |since| since + hold);
-        let (drafts, bytes) = tokio::select! {
+        let now = Instant::now();
+        let expiry = held_since.map_or(now, |since| since + hold);
+        let clean = tokio::select! {
             chunk = source.next() => match chunk {
-                Ok(Some(bytes)) => (reading.push(&bytes), bytes),
+                Ok(Some(bytes)) => Some(secrets.push(&bytes)),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "cannot read what the agent says any further");
                     break;
                 }
             },
-            () = sleep_until(expiry), if held_since.is_some() => (reading.expire(), Bytes::new()),
+            () = sleep_until(suspected_until.unwrap_or(now)), if suspected_until.is_some() => Some(secrets.expire()),
+            () = sleep_until(expiry), if held_since.is_some() => None,
+        };
+        let (drafts, bytes) = match clean.map(|clean| redactor.count(clean)) {
+            Some(bytes) => {
+                suspected_until = secrets.is_holding().then(|| Instant::now() + redactor.hold());
+                (reading.push(&bytes), bytes)
+            }
+            None => (reading.expire(), Vec::new()),
         };
         // A line that begins in the same read in which another ends has waited no time yet.
         let goes_on = if drafts.is_empty() { held_since } else { None };
@@ -61,7 +73,10 @@ pub(crate) async fn relay(
             return;
         }
     }
-    publish(&publisher, reading.finish()).await;
+    let rest = redactor.count(secrets.finish());
+    let mut drafts = reading.push(&rest);
+    drafts.extend(reading.finish());
+    tokio::join!(publish(&publisher, drafts), tee.write(&rest));
 }
 
 /// None if the publisher takes nothing more.

@@ -87,6 +87,7 @@ impl Session {
 
     /// Says how the variation ended, after everything else; returns when it is all in Redis.
     pub(crate) async fn finish(&self, status: Status) {
+        let status = self.herald.publisher.redactor().status(status);
         tracing::info!(state = %status.state, reason = status.reason, "finished");
         self.commands.conclude(status.state).await;
         self.herald.publisher.finish(self.herald.draft(status)).await;

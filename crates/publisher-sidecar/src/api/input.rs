@@ -78,7 +78,7 @@ pub(super) fn draft(Fields(fields): Fields, identity: &Identity, outer: &Metadat
         return Err(Refusal::bad("`metadata` must be an object"));
     }
     let timestamp = time.unwrap_or_else(timestamp::now);
-    Ok(Draft { kind, content, metadata: outer.under(metadata), timestamp, extra })
+    Ok(Draft { kind, content, metadata: outer.under(metadata), timestamp, extra, is_clean: false })
 }
 
 fn check(kind: MessageType, content: &Json) -> Result<(), Refusal> {

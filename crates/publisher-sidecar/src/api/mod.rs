@@ -11,11 +11,12 @@ mod messages;
 mod output;
 pub(crate) mod serving;
 mod status;
+mod visitor;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, HeaderValue, ORIGIN};
+use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runcast_runtime::Shutdown;
@@ -52,9 +53,8 @@ pub(crate) struct Api {
 impl Api {
     /// Answers one request.
     pub(crate) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        // Browsers say where a script came from. No page may speak in the agent's name.
-        if request.headers().contains_key(ORIGIN) {
-            return problem(StatusCode::FORBIDDEN, "this API is for the agent, not for web pages");
+        if let Some(why) = visitor::refused(request.headers(), request.uri()) {
+            return problem(StatusCode::FORBIDDEN, why);
         }
         let path = request.uri().path().to_owned();
         let acked = path.strip_prefix("/v1/commands/").and_then(|rest| rest.strip_suffix("/ack"));

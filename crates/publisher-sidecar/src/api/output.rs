@@ -10,6 +10,7 @@ use runcast_protocol::{Channel, Sequence};
 use runcast_runtime::Shutdown;
 use runcast_runtime::http::{Body, json};
 use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
 
 use super::Api;
 use super::answer::Refusal;
@@ -34,13 +35,21 @@ pub(super) async fn answer(api: &Api, request: Request<Incoming>) -> Response<Bo
 }
 
 async fn say(api: &Api, mut body: Incoming, metadata: &Metadata) -> Result<Response<Body>, Refusal> {
-    let mut decoder = Utf8Decoder::default();
+    let redactor = api.publisher.redactor();
+    let (mut secrets, mut decoder) = (redactor.stream(), Utf8Decoder::default());
     let (mut first, mut last) = (None, None);
     loop {
-        let chunk = next_chunk(&mut body, &api.shutdown).await;
+        let silence = secrets.is_holding().then(|| Instant::now() + redactor.hold());
+        let chunk = tokio::select! {
+            biased;
+            chunk = next_chunk(&mut body, &api.shutdown) => Some(chunk),
+            // What may be a secret waits for the rest for as long as that.
+            () = sleep_until(silence.unwrap_or_else(Instant::now)), if silence.is_some() => None,
+        };
         let text = match &chunk {
-            Ok(Some(bytes)) => decoder.push(bytes),
-            Ok(None) | Err(_) => decoder.finish(),
+            None => decoder.push(&redactor.count(secrets.expire())),
+            Some(Ok(Some(bytes))) => decoder.push(&redactor.count(secrets.push(bytes))),
+            Some(Ok(None) | Err(_)) => decoder.push(&redactor.count(secrets.finish())) + &decoder.finish(),
         };
         if !text.is_empty() {
             let receipt = api.publisher.publish(Draft::output(&text, metadata.to_json())).await?;
@@ -50,7 +59,9 @@ async fn say(api: &Api, mut body: Incoming, metadata: &Metadata) -> Result<Respo
                 last = Some(receipt);
             }
         }
-        if chunk?.is_none() {
+        if let Some(chunk) = chunk
+            && chunk?.is_none()
+        {
             break;
         }
     }

@@ -1,8 +1,8 @@
 //! One of the journal's files, and the folder they are in.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -98,6 +98,8 @@ pub(super) fn lock(folder: &Path) -> Result<File, JournalError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(failed("create the folder", folder))?;
     let file = File::open(folder).map_err(failed("open", folder))?;
+    // Also one that somebody else made for us; what is in it is private anyway.
+    let _ = file.set_permissions(Permissions::from_mode(0o700));
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => Err(JournalError::Locked(folder.into())),
