@@ -11,7 +11,8 @@ use runcast_protocol::{RunId, keys};
 use crate::connection::PROBE;
 
 /// What every connection needs: to begin, to be checked, and to find its way in a cluster or behind Sentinel.
-const CONNECTION: [&str; 6] = ["+hello", "+ping", "+info", "+role", "+client|id", "+cluster|slots"];
+const CONNECTION: [&str; 7] =
+    ["+hello", "+ping", "+info", "+role", "+client|id", "+cluster|slots", "+cluster|info"];
 /// What waits until an append is safe; Redis knows the second from 7.2 on, and refuses what it does not know.
 const WAIT: [&str; 2] = ["+wait", "+waitaof"];
 const SUBSCRIBE: &str = "+subscribe +unsubscribe +ssubscribe +sunsubscribe";
