@@ -196,7 +196,7 @@ impl Bus {
         let (command, arguments) = call("EVALSHA_RO", script.sha1().to_string().into());
         match client.custom(command, arguments).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
-                let source = script.lua().map(|lua| lua.to_string()).unwrap_or_default();
+                let source = script.lua().map(ToString::to_string).unwrap_or_default();
                 let (command, arguments) = call("EVAL_RO", source.into());
                 Ok(client.custom(command, arguments).await?)
             }
