@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fred::clients::{Client, Pool};
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, LuaInterface};
-use fred::types::Value;
 use fred::types::config::ServerConfig;
 use fred::types::scan::ScanType;
 use fred::types::scripts::Script;
+use fred::types::{ClusterHash, CustomCommand, Value};
 use futures_util::StreamExt;
 use runcast_protocol::{RunId, keys};
 use tokio::task::JoinHandle;
@@ -154,7 +154,7 @@ impl Bus {
     }
 
     pub(crate) async fn read_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
-        self.eval(&self.shared.read, keys, args).await
+        self.eval_read_only(&self.shared.read, keys, args).await
     }
 
     pub(crate) async fn decide_script(&self, keys: Vec<String>, args: Vec<Value>) -> Result<Value, BusError> {
@@ -175,6 +175,34 @@ impl Bus {
         args: Vec<Value>,
     ) -> Result<Value, BusError> {
         self.eval(&self.shared.summary, keys, args).await
+    }
+
+    /// The same for a script that only reads, and may therefore be called by who may only read: `EVAL` asks for
+    /// the permission to write all of `keys`, whatever the script does.
+    async fn eval_read_only(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        let slot = ClusterHash::from(keys.first().map(String::as_str).unwrap_or_default());
+        let call = |name: &'static str, script: Value| {
+            let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+            let keys = keys.iter().map(|key| Value::from(key.as_str()));
+            let all: Vec<Value> =
+                [script, count.into()].into_iter().chain(keys).chain(args.clone()).collect();
+            (CustomCommand::new_static(name, slot.clone(), false), all)
+        };
+        let client = self.client().await;
+        let (command, arguments) = call("EVALSHA_RO", script.sha1().to_string().into());
+        match client.custom(command, arguments).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let source = script.lua().map(ToString::to_string).unwrap_or_default();
+                let (command, arguments) = call("EVAL_RO", source.into());
+                Ok(client.custom(command, arguments).await?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// By its hash; a server that does not know it yet is sent the whole script. Loading it on all

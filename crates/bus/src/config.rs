@@ -1,20 +1,17 @@
 //! How to reach Redis.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::{Builder, Config, ReconnectPolicy};
-use fred::rustls::pki_types::CertificateDer;
-use fred::rustls::pki_types::pem::PemObject;
-use fred::rustls::{ClientConfig, RootCertStore};
 use fred::types::RespVersion;
 use fred::types::config::{
-    ConnectionConfig, PerformanceConfig, ReconnectError, TcpConfig, TlsConnector, UnresponsiveConfig,
+    ConnectionConfig, PerformanceConfig, ReconnectError, TcpConfig, TlsConfig, UnresponsiveConfig,
 };
+use runcast_protocol::Secret;
 use serde::Deserialize;
 
-use crate::BusError;
+use crate::{BusError, tls};
 
 /// How to reach Redis; the topology is in the address.
 #[derive(Clone, Deserialize)]
@@ -26,9 +23,14 @@ pub struct RedisConfig {
     /// ACL user and password, where they are not to stand in the address. Empty: as the address says.
     pub username: String,
     /// See [`RedisConfig::username`].
-    pub password: String,
+    pub password: Secret,
     /// With TLS: PEM file of the authorities to trust. Empty: the system's.
     pub ca_file: String,
+    /// With TLS, for servers that ask for it: PEM file of our certificate and those up to the authority, and of its
+    /// key. Both empty: none.
+    pub cert_file: String,
+    /// See [`RedisConfig::cert_file`].
+    pub key_file: String,
     /// Connections that commands are spread over.
     pub connections: usize,
     /// How long a connection attempt, or one command, may take.
@@ -43,7 +45,8 @@ impl fmt::Debug for RedisConfig {
         shown
             .field("url", &redacted(&self.url))
             .field("username", &self.username)
-            .field("ca_file", &self.ca_file);
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file);
         shown
             .field("connections", &self.connections)
             .field("timeout", &self.timeout_ms)
@@ -58,9 +61,16 @@ const DELIVERIES: usize = 65_536;
 impl RedisConfig {
     /// A configuration with the defaults, for tests and tools.
     pub fn new(url: impl Into<String>) -> Self {
-        let (username, password, ca_file) = (String::new(), String::new(), String::new());
-        let timeout_ms = Duration::from_secs(2);
-        Self { url: url.into(), username, password, ca_file, connections: 2, timeout_ms }
+        Self {
+            url: url.into(),
+            username: String::new(),
+            password: Secret::default(),
+            ca_file: String::new(),
+            cert_file: String::new(),
+            key_file: String::new(),
+            connections: 2,
+            timeout_ms: Duration::from_secs(2),
+        }
     }
 
     pub(crate) fn builder(&self) -> Result<Builder, BusError> {
@@ -77,18 +87,9 @@ impl RedisConfig {
             config.username = Some(self.username.clone());
         }
         if !self.password.is_empty() {
-            config.password = Some(self.password.clone());
+            config.password = Some(self.password.expose().to_owned());
         }
-        match (&mut config.tls, self.ca_file.as_str()) {
-            (_, "") => {}
-            (Some(tls), file) => *tls = trusting(file)?.into(),
-            (None, _) => {
-                let scheme = self.url.split(':').next().unwrap_or_default().replacen("redis", "rediss", 1);
-                return Err(BusError::Config(format!(
-                    "redis.ca_file is set, but redis.url does not ask for TLS: begin it with {scheme}:"
-                )));
-            }
-        }
+        self.secure(&mut config.tls)?;
         // A Redis that is down at start is waited for, like one that goes down later.
         config.fail_fast = false;
         let mut builder = Builder::from_config(config);
@@ -100,6 +101,21 @@ impl RedisConfig {
         builder.with_connection_config(|connection| self.connection(connection));
         builder.with_performance_config(|performance| self.performance(performance));
         Ok(builder)
+    }
+
+    /// Sets TLS up as the files say.
+    fn secure(&self, tls: &mut Option<TlsConfig>) -> Result<(), BusError> {
+        let files =
+            [("ca_file", &self.ca_file), ("cert_file", &self.cert_file), ("key_file", &self.key_file)];
+        let Some((name, _)) = files.into_iter().find(|(_, file)| !file.is_empty()) else { return Ok(()) };
+        let Some(tls) = tls else {
+            let scheme = self.url.split(':').next().unwrap_or_default().replacen("redis", "rediss", 1);
+            return Err(BusError::Config(format!(
+                "redis.{name} is set, but redis.url does not ask for TLS: begin it with {scheme}:"
+            )));
+        };
+        *tls = tls::connector(&self.ca_file, &self.cert_file, &self.key_file)?.into();
+        Ok(())
     }
 
     fn connection(&self, connection: &mut ConnectionConfig) {
@@ -132,26 +148,6 @@ impl RedisConfig {
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = DELIVERIES);
         Ok(builder)
     }
-}
-
-/// TLS that trusts the authorities of a PEM file, and no others.
-fn trusting(file: &str) -> Result<TlsConnector, BusError> {
-    let fail = |why: &dyn fmt::Display| BusError::Config(format!("redis.ca_file {file:?}: {why}"));
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| fail(&error))?;
-    for certificate in certificates {
-        roots.add(certificate.map_err(|error| fail(&error))?).map_err(|error| fail(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(fail(&"holds no certificate"));
-    }
-    let provider = Arc::new(fred::rustls::crypto::ring::default_provider());
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fail(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(client.into())
 }
 
 /// The address without its password, for logs and errors.

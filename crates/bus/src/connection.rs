@@ -17,6 +17,9 @@ use crate::client::supervise;
 use crate::keeper::{Event, NodeKey, Wanted};
 use crate::{Bus, BusError};
 
+/// What the channels of probes begin with.
+pub(crate) const PROBE: &str = "runcast:probe:";
+
 /// Most channels in one SUBSCRIBE.
 const CHANNELS_A_COMMAND: usize = 256;
 /// A connection quiet for so long is probed …
@@ -55,7 +58,9 @@ impl Connection {
             AbortOnDropHandle::new(tokio::spawn(reconnects)),
             AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))),
         ];
-        let probe = format!("runcast:probe:{}:{}", std::process::id(), client.id());
+        // Of the user, so that none can listen to, or fake, the probes of another.
+        let user = client.client_config().username.unwrap_or_else(|| "default".into());
+        let probe = format!("{PROBE}{user}:{}:{}", std::process::id(), client.id());
         Ok(Self { client, heard, probe, sharded, _tasks: tasks })
     }
 

@@ -1,6 +1,7 @@
 //! The only crate that speaks Redis: append, read, subscribe. Everything about the client library
 //! stays in here, so that another one could take its place.
 
+mod acl;
 mod append;
 mod client;
 mod config;
@@ -23,8 +24,10 @@ mod server;
 mod snapshots;
 mod subscriber;
 mod summaries;
+mod tls;
 mod turns;
 
+pub use acl::AclUser;
 pub use append::{APPEND_SCRIPT, Append, Appended, Limits};
 pub use client::Bus;
 pub use config::RedisConfig;

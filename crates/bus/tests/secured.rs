@@ -35,6 +35,27 @@ async fn tls_is_spoken_with_whom_the_authority_vouches_for_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_certificates_lets_in_who_has_one() {
+    let (authority, port) = (Authority::new(), free_port());
+    let builder = Redis::builder().tls(port, &authority).set("tls-auth-clients", "yes");
+    let Some(_redis) = builder.start_if_able().await else { return };
+    let text = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let url = format!("rediss://127.0.0.1:{port}");
+    let without = RedisConfig { ca_file: text(authority.ca_file()), ..RedisConfig::new(url) };
+    let with = RedisConfig {
+        cert_file: text(authority.cert_file()),
+        key_file: text(authority.key_file()),
+        ..without.clone()
+    };
+    let bus = Bus::connect(&with).unwrap();
+    eventually("it answers", Duration::from_secs(10), async || bus.ping().await.ok()).await;
+    assert!(Bus::connect(&without).unwrap().ping().await.is_err());
+    let half = RedisConfig { key_file: String::new(), ..with };
+    let Err(BusError::Config(why)) = Bus::connect(&half) else { panic!("taken") };
+    assert!(why.contains("belong together"), "{why}");
+}
+
+#[tokio::test]
 async fn an_acl_user_writes_its_run_and_is_refused_another() {
     let redis = Redis::start().await;
     let rules = ["ACL", "SETUSER", "agent", "on", ">secret", "~run:{mine}:*", "&run:{mine}:*"];

@@ -102,7 +102,9 @@ impl Reader {
             *after = page.end;
             for batch in page.batches.into_iter().filter_map(|payload| Batch::parse(payload).ok()) {
                 for entry in batch.entries {
-                    if let Ok(message) = Message::parse(&entry.line) {
+                    if let Ok(message) = Message::parse(&entry.line)
+                        && belongs(&message.lane(), channel)
+                    {
                         self.changed |= self.log.apply(&message);
                     }
                 }
@@ -112,4 +114,10 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether a message of this lane may stand in a channel's stream. Agents can write to some of the streams, and
+/// must not speak there as if they had written to another, or for the control-plane where that alone speaks.
+fn belongs(lane: &Lane, channel: Channel) -> bool {
+    lane.channel == channel && (channel != Channel::Control || lane.writer == Writer::Control)
 }

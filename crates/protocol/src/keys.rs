@@ -10,6 +10,8 @@ const LANES: (&str, &str) = ("run:{", "}:lanes");
 pub fn stream(run: &RunId, lane: &Lane) -> String {
     match lane.writer.variation() {
         Some(variation) if lane.channel.has_one_writer() => own_stream(run, lane.channel, variation),
+        // Not where commands are: Redis lets a run's agents write letters, and nothing but read commands.
+        Some(_) if lane.channel == Channel::Control => letters(run),
         _ => shared_stream(run, lane.channel),
     }
 }
@@ -27,6 +29,11 @@ pub fn lanes_pattern() -> String {
 /// The run whose lanes hash `key` is.
 pub fn run_of_lanes(key: &str) -> Option<RunId> {
     RunId::new(key.strip_prefix(LANES.0)?.strip_suffix(LANES.1)?).ok()
+}
+
+/// Stream and pub/sub channel of what agents of a run write to one another: their lanes of the control channel.
+pub fn letters(run: &RunId) -> String {
+    format!("run:{{{run}}}:letters")
 }
 
 /// Stream of the run's dead letters.
@@ -109,6 +116,8 @@ mod tests {
         assert_eq!(name("output/var-1"), "run:{run-abc}:output:var-1");
         assert_eq!(name("logs/var-1"), "run:{run-abc}:logs:var-1");
         assert_eq!(name("status/var-1"), "run:{run-abc}:status");
+        assert_eq!(name("control/@control"), "run:{run-abc}:control");
+        assert_eq!(name("control/var-1"), "run:{run-abc}:letters");
         assert_eq!(name("status/@control"), "run:{run-abc}:status");
         let lane = "output/var-1".parse().unwrap();
         assert_eq!(snapshot(&run, &lane), "run:{run-abc}:snapshot:output/var-1");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use runcast_bus::{Bus, BusError, Found, Inbox, Incoming, Item, LaneReader, LaneState};
 use runcast_protocol::{
-    Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, keys,
+    Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, Writer,
+    keys,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -191,7 +192,7 @@ impl Feed {
         let known: BTreeSet<_> = self.state.variations().keys().chain(named).collect();
         let lanes = self.channels.iter().flat_map(|&channel| {
             let own = known.iter().map(move |variation| Lane::of(channel, variation));
-            let shared = Lane { channel, writer: runcast_protocol::Writer::Control };
+            let shared = Lane { channel, writer: Writer::Control };
             own.chain((!channel.has_one_writer()).then_some(shared))
         });
         let channels: BTreeSet<_> = lanes.map(|lane| keys::stream(&self.run, &lane)).collect();
@@ -278,6 +279,11 @@ impl Feed {
                 return tracing::debug!(run = %self.run, %error, "payload is not a batch");
             }
         };
+        if is_command(&batch.lane) && self.tracker.follows(&batch.lane) {
+            // Only the stream counts: Redis keeps agents from writing there, but it cannot keep them from
+            // publishing a made-up command on a channel of their own.
+            return self.tracker.learn(&batch.lane, batch.last());
+        }
         match self.tracker.offer(&batch) {
             Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
             Some(Placement::Duplicate) => {
@@ -421,4 +427,9 @@ impl Feed {
     fn leave(&mut self) -> bool {
         self.feeds.upgrade().is_none_or(|feeds| feeds.close(&self.run, &mut self.requests))
     }
+}
+
+/// Whether a lane is that of the control-plane's commands.
+fn is_command(lane: &Lane) -> bool {
+    lane.channel == Channel::Control && lane.writer == Writer::Control
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runcast_bus::{Bus, BusError, EntryId, Inbox as Wakes, Incoming, Subscriber};
-use runcast_protocol::{Ack, Batch, Channel, Lane, Message, MessageType, Sequence, Step, keys};
+use runcast_protocol::{Ack, Batch, Channel, Lane, Message, MessageType, Sequence, Step, Writer, keys};
 use tokio::time::sleep;
 
 use super::desk::Desk;
@@ -35,8 +35,8 @@ pub(crate) struct Follower {
     identity: Identity,
     desk: Arc<Desk>,
     router: Router,
-    /// The last entry read.
-    after: EntryId,
+    /// The last entry read of the commands, and of the letters.
+    after: (EntryId, EntryId),
 }
 
 /// Why the stream is read.
@@ -53,7 +53,7 @@ enum Look {
 impl Follower {
     pub(crate) fn new(bus: &Bus, desk: Arc<Desk>, router: Router) -> Self {
         let identity = desk.publisher().identity().clone();
-        Self { bus: bus.clone(), identity, desk, router, after: EntryId::default() }
+        Self { bus: bus.clone(), identity, desk, router, after: Default::default() }
     }
 
     /// Follows for ever. May be dropped at any time.
@@ -66,7 +66,8 @@ impl Follower {
             Ok(subscriber) => subscriber.inbox(WAKES),
             Err(error) => return tracing::error!(%error, "cannot follow the commands"),
         };
-        wakes.subscribe([keys::stream(&self.identity.run, &control_lane())]).await;
+        let run = &self.identity.run;
+        wakes.subscribe([keys::stream(run, &control_lane()), keys::letters(run)]).await;
         self.read_own_acks().await;
         let mut look = Look::Anew;
         loop {
@@ -113,17 +114,23 @@ impl Follower {
         }
     }
 
-    /// Reads the control stream to its end; returns whether there was anything new.
+    /// Reads the commands and the letters to their end; returns whether there was anything new.
     async fn catch_up(&mut self, mut anew: bool) -> bool {
         loop {
-            let after = if anew { EntryId::default() } else { self.after };
-            let (messages, last, end) = self.read_to_end(control_lane(), after).await;
+            let after = if anew { Default::default() } else { self.after };
+            let (mut messages, last, end) = self.read_to_end(control_lane(), after.0).await;
+            // What stands in a stream counts only as what may stand there: all agents of the run write letters.
+            messages.retain(|message| message.writer == Writer::Control);
+            let (mut letters, _, letters_end) =
+                self.read_to_end(self.identity.lane(Channel::Control), after.1).await;
+            letters.retain(|message| message.writer != Writer::Control);
+            messages.append(&mut letters);
             let fits = self.desk.take_control(&messages, last, anew);
             if fits || anew {
                 if !fits {
                     tracing::warn!(%last, "a part of the control stream is gone; commands in it are not carried out");
                 }
-                self.after = end;
+                self.after = (end, letters_end);
                 return !messages.is_empty();
             }
             // Redis lost the end of the stream in a failover, or its clock went back.
