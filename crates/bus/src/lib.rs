@@ -17,6 +17,7 @@ mod lifecycle;
 mod past;
 mod read;
 mod registry;
+mod revoked;
 mod sentinel;
 mod server;
 mod snapshots;
