@@ -19,6 +19,7 @@ mod parsed_page;
 mod past;
 mod read;
 mod registry;
+mod revoked;
 mod sentinel;
 mod server;
 mod snapshots;

@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::metrics::Metrics;
 
 /// Metadata in which callers may say who they are.
-const CALLER: &str = "runcast-caller";
+pub(crate) const CALLER: &str = "runcast-caller";
 /// Longest name of a caller, in bytes.
 const MAX_CALLER: usize = 128;
 /// Beyond so many addresses those that called long ago are forgotten.

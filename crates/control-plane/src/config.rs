@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use runcast_auth::AuthConfig;
 use runcast_bus::{Limits, RedisConfig};
 use runcast_runtime::config::ConfigError;
 use runcast_runtime::{AdminConfig, TelemetryConfig};
@@ -25,6 +26,7 @@ pub struct Config {
     pub runs: RunsConfig,
     pub retention: RetentionConfig,
     pub stream: StreamConfig,
+    pub auth: AuthConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,

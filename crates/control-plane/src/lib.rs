@@ -12,6 +12,7 @@ pub mod config;
 pub mod convert;
 pub mod error;
 mod follower;
+mod guard;
 pub mod lease_watch;
 pub mod life;
 pub mod metrics;
@@ -23,6 +24,7 @@ pub mod run_service;
 pub mod runs;
 mod serve;
 
+use runcast_auth::Gate;
 use runcast_bus::{Bus, RedisConfig, Subscriber};
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
@@ -31,9 +33,12 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::callers::Callers;
+use crate::commands::Commands;
 use crate::config::Config;
+use crate::guard::Guarded;
 use crate::metrics::Metrics;
 use crate::run::RunContext;
+use crate::run_service::RunCalls;
 use crate::runs::Runs;
 
 /// Serves callers on `listener` until `shutdown`.
@@ -54,6 +59,7 @@ pub async fn run(
         metrics: metrics.clone(),
     };
     let subscriber = Subscriber::connect(&context.bus)?;
+    let gate = Gate::open(&config.auth, listener.local_addr()?, context.bus.clone(), subscriber.clone())?;
     let runs = Runs::new(context.clone(), subscriber, config.lease, config.retention);
     let callers = Callers::new(config.limits, metrics.clone());
     let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -61,8 +67,8 @@ pub async fn run(
     let _discovery = AbortOnDropHandle::new(tokio::spawn(runs.clone().discover(config.runs)));
     let services = serve::Services {
         calls: calls::Calls::new(metrics.calls.clone()),
-        commands: commands::Commands::new(runs.clone(), callers.clone(), metrics),
-        runs: run_service::RunCalls::new(runs, callers),
+        commands: Guarded::new(Commands::new(runs.clone(), callers.clone(), metrics), gate.clone()),
+        runs: Guarded::new(RunCalls::new(runs, callers), gate),
         health: health_service,
     };
     serve::serve(&config, services, listener, shutdown).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use jiff::Timestamp;
+use runcast_auth::Access;
 use runcast_bus::{BusError, Limits};
 use runcast_protocol::grpc::control as proto;
 use runcast_protocol::grpc::control::run_service_server::RunService;
@@ -161,11 +162,16 @@ impl RunService for RunCalls {
         request: Request<proto::ListRunsRequest>,
     ) -> Result<Response<proto::ListRunsResponse>, Status> {
         self.callers.admit(&request)?;
+        let access = request.extensions().get::<Access>().cloned();
         let request = request.into_inner();
         let size = check::page_size(request.page_size)?;
         let states = check::states(&request.states)?;
         let ids = self.runs.context().bus.runs().await.map_err(Refusal::from)?;
-        let after = ids.into_iter().filter(|id| id.as_str() > request.page_token.as_str());
+        // Those that are not shown are left out before pages are cut: their number does not show either.
+        let after = ids.into_iter().filter(|id| {
+            id.as_str() > request.page_token.as_str()
+                && access.as_ref().is_none_or(|access| access.covers(id))
+        });
         let (mut runs, mut next_page_token) = (Vec::new(), String::new());
         for id in after {
             if runs.len() == size {

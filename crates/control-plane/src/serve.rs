@@ -19,6 +19,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::calls::Calls;
 use crate::commands::Commands;
 use crate::config::{Config, TlsConfig};
+use crate::guard::Guarded;
 use crate::run_service::RunCalls;
 
 /// How long calls may go on after a shutdown was asked for: watchers would never end by themselves.
@@ -33,8 +34,8 @@ const EXPOSED: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-
 /// What is served.
 pub(crate) struct Services<H: Health> {
     pub(crate) calls: Calls,
-    pub(crate) commands: Commands,
-    pub(crate) runs: RunCalls,
+    pub(crate) commands: Guarded<Commands>,
+    pub(crate) runs: Guarded<RunCalls>,
     pub(crate) health: HealthServer<H>,
 }
 
@@ -123,7 +124,10 @@ fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
         }
     };
     let requested = ["x-grpc-web", "x-user-agent", "grpc-timeout", "runcast-caller"];
-    let requested = requested.into_iter().map(HeaderName::from_static).chain([header::CONTENT_TYPE]);
+    let requested = requested
+        .into_iter()
+        .map(HeaderName::from_static)
+        .chain([header::CONTENT_TYPE, header::AUTHORIZATION]);
     Ok(CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([http::Method::POST])

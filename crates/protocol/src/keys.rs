@@ -97,6 +97,14 @@ pub fn feed(n: u16) -> String {
     format!("runs:feed:{n}")
 }
 
+/// Key that says that a viewers' token was revoked, by its `jti`.
+pub fn revoked(token: &str) -> String {
+    format!("auth:revoked:{token}")
+}
+
+/// Pub/sub channel of the `jti` of tokens as they are revoked.
+pub const REVOKED: &str = "auth:revoked";
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use runcast_auth::AuthConfig;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
 use runcast_runtime::{AdminConfig, TelemetryConfig};
@@ -24,6 +25,7 @@ pub struct Config {
     pub runs: RunsConfig,
     pub restore: RestoreConfig,
     pub cors: CorsConfig,
+    pub auth: AuthConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use http::{Response, StatusCode};
+use runcast_auth::Denied;
 use runcast_bus::BusError;
 use runcast_protocol::RunId;
 use runcast_runtime::http::{Body, problem};
@@ -21,6 +22,9 @@ pub enum Error {
     /// Something else that is not there.
     #[error("{0}")]
     NotFound(String),
+    /// The token does not allow it, or there is none.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Redis cannot be asked now.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -40,6 +44,7 @@ impl Error {
         match self {
             Self::BadRequest(_) => problem(StatusCode::BAD_REQUEST, self),
             Self::UnknownRun(_) | Self::NotFound(_) => problem(StatusCode::NOT_FOUND, self),
+            Self::Denied(denied) => runcast_auth::refuse(*denied),
             Self::Bus(error) => {
                 tracing::warn!(%error, "redis cannot be asked");
                 unavailable("redis cannot be asked now; try again")

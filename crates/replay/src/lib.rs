@@ -18,6 +18,7 @@ pub mod routes;
 pub mod tag;
 
 use anyhow::Context as _;
+use runcast_auth::Gate;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{ServeOptions, serve};
@@ -44,6 +45,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.redis)?;
     let subscriber = Subscriber::connect(&bus)?;
+    let gate = Gate::open(&config.auth, listener.local_addr()?, bus.clone(), subscriber.clone())?;
     let archive = Archive::open(&config.archive).context("archive.url")?;
     let cors = Cors::parse(&config.cors.origins)
         .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
@@ -68,7 +70,7 @@ pub async fn run(
         write_stall: config.http.write_stall,
         ..ServeOptions::default()
     };
-    let routes = Routes { context, cors, history: config.history };
+    let routes = Routes { context, gate, cors, history: config.history };
     let service = move |request| {
         let routes = routes.clone();
         async move { routes.answer(request).await }

@@ -2,6 +2,7 @@
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use runcast_auth::{Access, Gate, Operation, watched};
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, empty, problem};
@@ -18,6 +19,8 @@ use crate::readmodel;
 pub struct Routes {
     /// What all parts share.
     pub context: Context,
+    /// Lets in who has a token.
+    pub gate: Gate,
     /// Which origins' pages may read.
     pub cors: Cors,
     /// Limits of what one request may ask for.
@@ -34,47 +37,76 @@ impl Routes {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+        if request.method() == Method::OPTIONS {
+            let mut response = Response::new(empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(response);
+        }
+        let access = self.gate.admit(request.method(), request.headers()).await?;
+        let response = self.allowed(&request, &access).await?;
+        Ok(watched(response, access))
+    }
+
+    /// Answers what the access allows. It is asked by the run's name, before anybody looks for the run.
+    async fn allowed(&self, request: &Request<Incoming>, access: &Access) -> Result<Response<Body>, Error> {
+        use Operation::{Export, Manage, Replay, View};
         let (path, query, headers) =
             (request.uri().path(), request.uri().query().unwrap_or_default(), request.headers());
+        let context = &self.context;
+        // For what tells of all that a run said, whichever channel it came through.
+        let whole = |operation: Operation, run: &str| {
+            let run = run_id(run)?;
+            access.may(operation, &run)?;
+            access.all_channels()?;
+            Ok::<_, Error>(run)
+        };
+        let read = |run: &str| {
+            let run = run_id(run)?;
+            access.may(Replay, &run)?;
+            Ok::<_, Error>((run, access.narrow(query)?))
+        };
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         // Each part of the service answers below its own name.
         match (request.method(), segments.as_slice()) {
             (&Method::GET | &Method::HEAD, ["v1", "runs", run, "messages"]) => {
-                history::messages(&self.context, &self.history, &run_id(run)?, query, headers).await
+                let (run, query) = read(run)?;
+                history::messages(context, &self.history, &run, &query, headers).await
             }
             (&Method::GET, ["v1", "runs", run, "replay"]) => {
-                history::replay(&self.context, &run_id(run)?, query, headers).await
+                let (run, query) = read(run)?;
+                history::replay(context, &run, &query, headers).await
             }
-            (&Method::OPTIONS, _) => {
-                let mut response = Response::new(empty());
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                Ok(response)
+            (&Method::GET | &Method::HEAD, ["v1", "runs"]) => {
+                access.allows(View)?;
+                access.all_channels()?;
+                readmodel::list(context, query, |run| access.covers(run))
             }
-            (&Method::GET | &Method::HEAD, ["v1", "runs"]) => readmodel::list(&self.context, query),
             (&Method::GET | &Method::HEAD, ["v1", "runs", run]) => {
-                readmodel::show(&self.context, &run_id(run)?, query, headers).await
+                readmodel::show(context, &whole(View, run)?, query, headers).await
             }
             (&Method::POST, ["v1", "runs", run, "rebuild"]) => {
-                readmodel::rebuild(&self.context, &run_id(run)?, query).await
+                readmodel::rebuild(context, &whole(Manage, run)?, query).await
             }
             (&Method::GET | &Method::HEAD, ["v1", "runs", run, "dead"]) => {
-                readmodel::dead_letters(&self.context, &run_id(run)?, query).await
+                readmodel::dead_letters(context, &whole(Manage, run)?, query).await
             }
             (&Method::POST, ["v1", "runs", run, "dead", id, "requeue"]) => {
-                readmodel::requeue(&self.context, &run_id(run)?, id, query).await
+                readmodel::requeue(context, &whole(Manage, run)?, id, query).await
             }
             (&Method::GET | &Method::HEAD, ["v1", "runs", run, "export"]) => {
-                archive::export(&self.context, &run_id(run)?, request.uri().query()).await
+                archive::export(context, &whole(Export, run)?, request.uri().query()).await
             }
             (&Method::GET | &Method::HEAD, ["v1", "archive"]) => {
-                archive::list(&self.context, request.uri().query()).await
+                access.allows(Manage)?;
+                access.all_channels()?;
+                archive::list(context, request.uri().query(), |run| access.covers(run)).await
             }
             (&Method::GET | &Method::HEAD, ["v1", "archive", run]) => {
-                archive::show(&self.context, &run_id(run)?).await
+                archive::show(context, &whole(Manage, run)?).await
             }
-            (&Method::DELETE, ["v1", "archive", run]) => archive::remove(&self.context, &run_id(run)?).await,
+            (&Method::DELETE, ["v1", "archive", run]) => archive::remove(context, &whole(Manage, run)?).await,
             (&Method::POST, ["v1", "archive", run, "verify"]) => {
-                archive::verify(&self.context, &run_id(run)?).await
+                archive::verify(context, &whole(Manage, run)?).await
             }
             _ => Ok(problem(StatusCode::NOT_FOUND, "there is nothing here; see /v1/runs")),
         }

@@ -62,7 +62,7 @@ impl Known {
         let in_url = in_url.unwrap_or_default();
         let pair = format!("p={}", in_url.replace('+', "%2B"));
         let decoded = form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned());
-        let values = [config.password.as_str(), in_url, decoded.as_deref().unwrap_or_default()];
+        let values = [config.password.expose(), in_url, decoded.as_deref().unwrap_or_default()];
         values.into_iter().filter_map(|value| Self::new("redis-password", value)).collect()
     }
 }

@@ -59,7 +59,11 @@ struct ShownLane<'a> {
 ///
 /// # Errors
 /// [`Error`] if a parameter is wrong, or the archive cannot be read.
-pub async fn list(context: &Context, query: Option<&str>) -> Result<Response<Body>, Error> {
+pub async fn list(
+    context: &Context,
+    query: Option<&str>,
+    is_shown: impl Fn(&RunId) -> bool + Send,
+) -> Result<Response<Body>, Error> {
     let (mut prefix, mut limit, mut after) = (String::new(), PAGE.0, String::new());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
@@ -79,7 +83,8 @@ pub async fn list(context: &Context, query: Option<&str>) -> Result<Response<Bod
         RunId::new(&after).map_err(|_| Error::bad("page_token", "use next_page_token as it came"))?;
     }
     let all = context.archive.runs().await?;
-    let mut wanted = all.iter().filter(|run| run.as_str().starts_with(&prefix) && run.as_str() > &*after);
+    let mut wanted =
+        all.iter().filter(|run| run.as_str().starts_with(&prefix) && run.as_str() > &*after && is_shown(run));
     let (mut listed, mut next) = (Vec::new(), "");
     for run in wanted.by_ref() {
         // One that cannot be read is shown as such when it is asked for; it does not hide the others.

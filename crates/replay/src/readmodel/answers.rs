@@ -18,12 +18,18 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::tag::Tag;
 
-/// `GET /v1/runs`
+/// `GET /v1/runs`, of the runs that may be shown.
 ///
 /// # Errors
 /// [`Error::BadRequest`] if a parameter is wrong.
-pub fn list(context: &Context, query: &str) -> Result<Response<Body>, Error> {
-    let listing = ListRequest::parse(query)?.answer(context.catalog.all());
+pub fn list(
+    context: &Context,
+    query: &str,
+    is_shown: impl Fn(&RunId) -> bool,
+) -> Result<Response<Body>, Error> {
+    let mut runs = context.catalog.all();
+    runs.retain(|run| is_shown(&run.run_id));
+    let listing = ListRequest::parse(query)?.answer(runs);
     Ok(fresh(json(StatusCode::OK, &listing)))
 }
 

@@ -1,0 +1,40 @@
+//! `[auth]`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+
+/// `[auth]`; each service's `default.toml` explains the options.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct AuthConfig {
+    pub mode: Mode,
+    pub secret_file: PathBuf,
+    pub public_key_file: PathBuf,
+    pub jwks_file: PathBuf,
+    pub jwks_url: String,
+    #[serde(with = "runcast_runtime::duration")]
+    pub jwks_interval: Duration,
+    pub issuer: String,
+    pub audience: String,
+    #[serde(with = "runcast_runtime::duration")]
+    pub leeway: Duration,
+    pub max_token: ByteSize,
+    pub cookie: String,
+}
+
+/// Whether tokens are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nobody said: off on loopback, and nowhere else.
+    #[serde(rename = "")]
+    Unset,
+    /// Whoever comes may do everything.
+    Off,
+    /// Tokens are asked for.
+    Jwt,
+}

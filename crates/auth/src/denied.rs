@@ -1,0 +1,49 @@
+//! Why somebody is not let in.
+
+/// Why somebody is not let in. What it prints never names a run: whether there is one must not be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No token came with the request.
+    #[error("a token is needed: Authorization: Bearer …")]
+    Missing,
+    /// What came is no token, or nobody we trust has signed it.
+    #[error("the token is not valid")]
+    Invalid,
+    /// It is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It was called back.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It is good, but not for this. The same for a run that there is and one that there is not.
+    #[error("the token does not allow this")]
+    Forbidden,
+    /// The keys or the list of revoked tokens cannot be had now.
+    #[error("tokens cannot be checked now; try again")]
+    Unavailable,
+}
+
+impl Denied {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            Self::Missing | Self::Invalid | Self::Expired | Self::Revoked => http::StatusCode::UNAUTHORIZED,
+            Self::Forbidden => http::StatusCode::FORBIDDEN,
+            Self::Unavailable => http::StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// As the `reason` of the event that ends a stream.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
