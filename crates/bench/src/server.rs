@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::talker::Wire;
 use crate::usage;
 
+/// The module in a system's folder.
+const NCHAN: &str = "usr/lib/nginx/modules/ngx_nchan_module.so";
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -197,7 +200,7 @@ pub fn lacks(system: System, programs: &Programs) -> Option<String> {
         System::Floor => None,
         System::Ours => there(&programs.fanout, "cargo build --release --bins"),
         System::Nchan | System::NchanRedis => {
-            there(Path::new("/usr/lib/nginx/modules/ngx_nchan_module.so"), "apt install libnginx-mod-nchan")
+            nchan().is_none().then(|| "no nginx with nchan: scripts/tools.sh bench".to_owned())
         }
         System::Python | System::PythonShared => there(&programs.python, "scripts/tools.sh bench"),
     }
@@ -211,11 +214,19 @@ fn ours(programs: &Programs, redis: u16, port: u16) -> Command {
     command
 }
 
+/// The system's folder, or the one that `scripts/tools.sh bench` has unpacked it in.
+fn nchan() -> Option<PathBuf> {
+    let folders = [PathBuf::from("/"), std::env::current_dir().ok()?.join("target/tools/nginx")];
+    folders.into_iter().find(|folder| folder.join(NCHAN).exists())
+}
+
 fn nginx(baseline: &Path, folder: &Path, port: u16, redis: Option<u16>) -> anyhow::Result<Command> {
     let workers = std::thread::available_parallelism()?.to_string();
     let upstream =
         redis.map(|port| format!("upstream redis {{ nchan_redis_server redis://127.0.0.1:{port}; }}"));
+    let system = nchan().context("no nginx with nchan")?;
     let text = fs::read_to_string(baseline.join("nginx.conf"))?
+        .replace("@module@", &system.join(NCHAN).display().to_string())
         .replace("@folder@", &folder.display().to_string())
         .replace("@workers@", &workers)
         .replace("@port@", &port.to_string())
@@ -223,7 +234,7 @@ fn nginx(baseline: &Path, folder: &Path, port: u16, redis: Option<u16>) -> anyho
         .replace("@store@", if redis.is_some() { "nchan_redis_pass redis;" } else { "" });
     let file = folder.join("nginx.conf");
     fs::write(&file, text)?;
-    let mut command = Command::new("/usr/sbin/nginx");
+    let mut command = Command::new(system.join("usr/sbin/nginx"));
     command.arg("-c").arg(file).arg("-p").arg(folder);
     Ok(command)
 }

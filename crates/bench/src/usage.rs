@@ -1,6 +1,7 @@
 //! What processes use, as the kernel counts it.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -16,6 +17,14 @@ pub fn cpu(pid: u32) -> anyhow::Result<u64> {
         sum += text.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// The same as a duration.
+///
+/// # Errors
+/// If the process is gone.
+pub fn time_of(pid: u32) -> anyhow::Result<Duration> {
+    Ok(Duration::from_nanos(cpu(pid)?))
 }
 
 /// The same of several.
