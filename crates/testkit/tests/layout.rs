@@ -9,7 +9,7 @@ use std::path::Path;
 const SERVICES: [&str; 4] =
     ["runcast-publisher-sidecar", "runcast-sse-fanout", "runcast-control-plane", "runcast-replay"];
 /// What they share.
-const SHARED: [&str; 3] = ["runcast-protocol", "runcast-bus", "runcast-runtime"];
+const SHARED: [&str; 4] = ["runcast-protocol", "runcast-bus", "runcast-runtime", "runcast-auth"];
 
 /// Package → the workspace's packages that it is built with; what its tests use does not count.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
