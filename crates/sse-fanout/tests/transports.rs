@@ -177,7 +177,7 @@ async fn who_asks_for_it_gets_a_compressed_stream() {
         pen.say(&format!("{number} ")).await;
     }
     pen.state(State::Succeeded).await;
-    let url = fanout.url("/v1/runs/r/events?merge=false");
+    let url = fanout.url("/v1/runs/r/events?merge=false&channels=output");
     let (_, headers, plain) = runcast_testkit::http_get(&url, &[]).await.unwrap();
     assert!(headers.get("content-encoding").is_none());
     for (accepted, expected) in [("gzip", "gzip"), ("gzip, zstd", "zstd")] {
