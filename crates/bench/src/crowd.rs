@@ -130,6 +130,7 @@ impl Crowd {
 
     /// Has it counted who has seen message `number`, of whatever run.
     pub fn wait_for(&self, number: u64) {
+        self.seen.arrived.store(0, Ordering::Relaxed);
         self.seen.target.store(number, Ordering::Relaxed);
     }
 

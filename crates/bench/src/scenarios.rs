@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -156,10 +157,9 @@ pub fn storm(setting: &Setting) -> anyhow::Result<Outcome> {
         back.join(&Ask { seen: Some(seen.clone()), ..plan.ask(number) })?;
     }
     talker.talk(rate, Duration::from_millis(500))?;
-    back.wait_for(talker.last(0));
-    // Who has arrived already is not counted: one more tells all.
+    // Who has seen it before it is waited for would not be counted.
+    back.wait_for(talker.last(0) + 1);
     talker.say(1)?;
-    back.wait_for(talker.last(0));
     back.wait_for_arrivals(PATIENCE)?;
     let mut outcome = Outcome::new("S5", System::Ours, setting.round, viewers, rate);
     outcome.seconds = Some(begun.elapsed().as_secs_f64());
@@ -189,21 +189,22 @@ pub fn a_stalled_one(setting: &Setting, with: bool) -> anyhow::Result<Outcome> {
         slow.push(stalled(stage.server.port, &plan.ask(0))?);
     }
     // So that their sockets are full before it counts.
-    stage.talker.say(20_000)?;
     stage.crowd.wait_for(20_001);
+    stage.talker.say(20_000)?;
     stage.crowd.wait_for_arrivals(PATIENCE)?;
+    let (over, is_over) = mpsc::channel::<()>();
     let trickling = slow.pop().map(|mut socket| {
         std::thread::spawn(move || {
-            let _ = socket.set_read_timeout(Some(Duration::from_secs(1)));
-            while matches!(socket.read(&mut [0; 1]), Ok(1)) {
-                std::thread::sleep(Duration::from_secs(1));
-            }
+            let second = Duration::from_secs(1);
+            while is_over.recv_timeout(second) == Err(RecvTimeoutError::Timeout)
+                && matches!(socket.read(&mut [0; 1]), Ok(1))
+            {}
         })
     });
     let scenario = if with { "S6 stalled" } else { "S6" };
     let outcome = Outcome::new(scenario, System::Ours, setting.round, viewers - 1, 50.0);
     let outcome = stage.measure(outcome, setting.time)?;
-    drop((stage, slow));
+    drop((stage, slow, over));
     if let Some(trickling) = trickling {
         trickling.join().map_err(|_| anyhow::anyhow!("the slow viewer's thread has failed"))?;
     }

@@ -61,6 +61,10 @@ use crate::routes::Routes;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
 
+/// Connections that wait to be taken, where thousands come at once; the kernel may allow fewer
+/// (net.core.somaxconn). One that finds no room tries again only after a second.
+const BACKLOG: i32 = 4096;
+
 /// Serves viewers on `listener` until `shutdown`, then lets them go over the drain time.
 ///
 /// # Errors
@@ -94,6 +98,7 @@ pub async fn run(
     };
     let _watch = AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone())));
 
+    rustix::net::listen(&listener, BACKLOG).context("http.listen cannot listen")?;
     let send_buffer = bytes(config.http.send_buffer);
     if send_buffer > 0 {
         // Connections have it from their listener.
