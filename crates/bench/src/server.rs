@@ -16,10 +16,11 @@ use crate::usage;
 const NCHAN: &str = "usr/lib/nginx/modules/ngx_nchan_module.so";
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum System {
     /// runcast-fanout.
+    #[default]
     Ours,
     /// A bare epoll loop.
     Floor,
