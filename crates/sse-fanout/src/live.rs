@@ -63,6 +63,11 @@ impl Live {
         self.past.view.has_seats()
     }
 
+    /// Where it reads on.
+    pub fn place(&self) -> (Past, RingReader) {
+        (self.past.clone(), self.reader.clone())
+    }
+
     /// Takes a seat in the view.
     pub fn sit(self, socket: Arc<TcpStream>) -> (Past, Seated) {
         let seated = self.past.view.sit(socket, self.reader);

@@ -14,7 +14,8 @@ use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
 
-use crate::compression::{Encoder, Encoding, Encodings};
+use crate::compression::stream::CompressedViewer;
+use crate::compression::{Encoding, Encodings};
 use crate::request::EventsRequest;
 use crate::run_info::run_info;
 use crate::viewer::{Present, Viewer, ViewerContext};
@@ -126,36 +127,30 @@ impl Routes {
         }
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
-        let encoder = match encoding.map(Encoder::new).transpose() {
-            Ok(encoder) => encoder,
-            Err(error) => {
-                tracing::error!(%error, "a stream cannot be compressed");
-                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the stream cannot be compressed");
-            }
-        };
-        if takes_over && encoder.is_none() {
+        if takes_over && encoding.is_none() {
             let mut response = event_stream(empty());
             let takeover = Takeover::new(|socket| connection::stream(context, viewer, socket));
             response.extensions_mut().insert(takeover);
             return response;
         }
-        let present = Present::new(context);
-        let frames = stream::try_unfold(Some((viewer, encoder, present)), |state| async {
-            let Some((mut viewer, mut encoder, present)) = state else { return Ok(None) };
-            let Some(bytes) = viewer.next().await else {
-                let Some(encoder) = encoder else { return Ok(None) };
-                return Ok::<_, io::Error>(Some((Frame::data(encoder.finish()?), None)));
-            };
-            let bytes = match &mut encoder {
-                Some(encoder) => encoder.write(&bytes)?,
-                None => bytes,
-            };
-            Ok(Some((Frame::data(bytes), Some((viewer, encoder, present)))))
+        let present = Present::new(context.clone());
+        let Some(encoding) = encoding else {
+            let frames = stream::unfold((viewer, present), |(mut viewer, present)| async {
+                let bytes = viewer.next().await?;
+                Some((Ok::<_, io::Error>(Frame::data(bytes)), (viewer, present)))
+            });
+            return event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
+        };
+        let viewer = CompressedViewer::new(context, viewer, encoding);
+        let frames = stream::try_unfold(Some((viewer, present)), |state| async {
+            let Some((mut viewer, present)) = state else { return Ok(None) };
+            Ok::<_, io::Error>(Some(match viewer.next().await? {
+                Some(bytes) => (Frame::data(bytes), Some((viewer, present))),
+                None => (Frame::data(viewer.finish()), None),
+            }))
         });
         let mut response = event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
-        if let Some(encoding) = encoding {
-            response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
-        }
+        response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
         response
     }
 

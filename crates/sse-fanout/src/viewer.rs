@@ -137,6 +137,14 @@ impl Viewer {
         }
     }
 
+    /// Where a viewer that is level reads on; none if it is not.
+    pub fn place(&self) -> Option<(Past, RingReader)> {
+        match &self.phase {
+            Phase::Live(live) if live.is_level() => Some(live.place()),
+            _ => None,
+        }
+    }
+
     async fn advance(&mut self, sits: bool) -> Next {
         if !std::mem::replace(&mut self.said_retry, true) {
             // The beginning of the first event: on a frame of its own some clients see an empty message.
