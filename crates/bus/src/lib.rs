@@ -15,6 +15,7 @@ mod lane_reader;
 mod lanes;
 mod lease;
 mod lifecycle;
+pub mod metrics;
 mod parsed_page;
 mod past;
 mod read;

@@ -53,6 +53,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The time that it bears; none if that does not stand first, as our writers put it.
+    pub fn time(&self) -> Option<jiff::Timestamp> {
+        let rest = self.line.strip_prefix(br#"{"timestamp":""#)?;
+        let end = rest.iter().take(40).position(|byte| *byte == b'"')?;
+        std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+    }
+
     /// The text that it says, if it is output.
     pub fn text(&self) -> Option<String> {
         #[derive(serde::Deserialize)]

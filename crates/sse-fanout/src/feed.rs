@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use runcast_bus::{Bus, BusError, Found, Inbox, Incoming, Item, LaneReader, LaneState};
 use runcast_protocol::{
     Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, Writer,
@@ -82,6 +83,8 @@ pub struct Feed {
     deaf: u32,
     /// When Redis was last asked where the run stands, and said it.
     checked: Option<Instant>,
+    /// The times that messages bear which viewers have not been handed yet, one of each batch.
+    fresh: Vec<Timestamp>,
     idle_since: Instant,
 }
 
@@ -110,6 +113,7 @@ impl Feed {
             heard: false,
             deaf: 0,
             checked: None,
+            fresh: Vec::new(),
             idle_since: Instant::now(),
         }
     }
@@ -252,9 +256,16 @@ impl Feed {
         }
     }
 
-    fn flush(&self) {
+    fn flush(&mut self) {
         for view in &self.views {
             view.flush();
+        }
+        if !self.fresh.is_empty() {
+            let now = Timestamp::now();
+            for time in self.fresh.drain(..) {
+                let latency = now.duration_since(time).as_secs_f64().max(0.0);
+                self.context.metrics.latency.record(latency, &[]);
+            }
         }
     }
 
@@ -285,7 +296,10 @@ impl Feed {
             return self.tracker.learn(&batch.lane, batch.last());
         }
         match self.tracker.offer(&batch) {
-            Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
+            Some(Placement::Next(entries)) => {
+                self.fresh.extend(entries.first().and_then(Entry::time));
+                self.pass_on(&batch.lane, entries);
+            }
             Some(Placement::Duplicate) => {
                 self.context.metrics.duplicates.add(1, &[]);
                 if self.archived.known().is_some() {
@@ -329,6 +343,7 @@ impl Feed {
     fn pass_on_gap(&mut self, gap: &Gap) {
         tracing::warn!(run = %self.run, lane = %gap.lane, first = %gap.first, last = %gap.last, reason = ?gap.reason, "messages are gone");
         self.context.metrics.gaps.add(1, &[]);
+        self.context.metrics.lost.add(gap.last.get() + 1 - gap.first.get(), &[]);
         self.reopen(&gap.lane);
         for view in self.views.iter().filter(|view| view.selection().has_lane(&gap.lane)) {
             view.push_gap(gap);

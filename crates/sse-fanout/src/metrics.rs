@@ -1,7 +1,7 @@
 //! What the fan-out counts.
 
 use opentelemetry::global;
-use opentelemetry::metrics::{Counter, UpDownCounter};
+use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
 
 /// Viewers that are connected.
 pub const VIEWERS: &str = "runcast.fanout.viewers";
@@ -17,6 +17,11 @@ pub const BACKFILLS: &str = "runcast.fanout.backfills";
 pub const PAGES: &str = "runcast.fanout.pages";
 /// Times that messages could no longer be had.
 pub const GAPS: &str = "runcast.fanout.gaps";
+/// Messages that gaps stand for.
+pub const LOST: &str = "runcast.fanout.lost";
+/// From the time that a message bears to when it was handed to its viewers, once for each batch that pub/sub brought.
+/// Two clocks: below zero counts as zero.
+pub const LATENCY: &str = "runcast.fanout.latency";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";
 
@@ -31,6 +36,8 @@ pub struct Metrics {
     pub backfills: Counter<u64>,
     pub pages: Counter<u64>,
     pub gaps: Counter<u64>,
+    pub lost: Counter<u64>,
+    pub latency: Histogram<f64>,
     pub malformed: Counter<u64>,
 }
 
@@ -73,6 +80,19 @@ impl Metrics {
                 .u64_counter(GAPS)
                 .with_unit("{gap}")
                 .with_description("Times that messages could no longer be had")
+                .build(),
+            lost: meter
+                .u64_counter(LOST)
+                .with_unit("{message}")
+                .with_description("Messages that could no longer be had")
+                .build(),
+            latency: meter
+                .f64_histogram(LATENCY)
+                .with_unit("s")
+                .with_description("From a message's time to when it was handed to its viewers")
+                .with_boundaries(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+                ])
                 .build(),
             malformed: meter
                 .u64_counter(MALFORMED)
