@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use runcast_auth::Lease;
 use tokio::net::TcpStream;
 
 use crate::chunk;
@@ -14,10 +15,15 @@ use crate::past::Past;
 use crate::seat::Seated;
 use crate::viewer::{Next, Present, Viewer, ViewerContext};
 
-/// Streams to `socket` until the stream is over or the client is gone.
-pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<TcpStream>) {
+/// Streams to `socket` until the stream is over or the client is gone, and no longer than the lease lasts.
+pub async fn stream(
+    context: Arc<ViewerContext>,
+    viewer: Viewer,
+    lease: Option<Arc<Lease>>,
+    socket: Arc<TcpStream>,
+) {
     let _present = Present::new(context.clone());
-    let (mut viewer, mut rest) = (Box::new(viewer), Bytes::new());
+    let (mut viewer, mut rest) = (Box::new(viewer.leased(lease.clone())), Bytes::new());
     loop {
         // Boxed: a viewer that sits, as most do most of the time, is to cost little more than its seat.
         let outlet = Outlet::new(socket.clone(), context.write_stall);
@@ -35,10 +41,12 @@ pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<Tcp
         let risen = tokio::select! {
             risen = seated.risen() => risen,
             () = gone(&socket) => None,
+            // Up again, it is told.
+            _ = Lease::end_of(lease.as_ref()) => seated.get_up(&socket).await,
         };
         let Some(risen) = risen else { return };
         rest = risen.rest;
-        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader));
+        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader).leased(lease.clone()));
     }
 }
 

@@ -1,6 +1,10 @@
-//! What a client did wrong.
+//! What a client did wrong, or may not do.
 
 use std::fmt::Display;
+
+use http::{Response, StatusCode};
+use runcast_auth::{Denied, refuse};
+use runcast_runtime::http::{Body, problem};
 
 /// A request that cannot be served, and what the client should do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,5 +23,26 @@ impl BadRequest {
         Self(format!(
             "{shown}: there is no such parameter; there are channels, variations, from, after and merge"
         ))
+    }
+}
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is wrong.
+    #[error(transparent)]
+    Bad(#[from] BadRequest),
+    /// Whoever asks may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+}
+
+impl Refusal {
+    /// The answer.
+    pub fn answer(self) -> Response<Body> {
+        match self {
+            Self::Bad(bad) => problem(StatusCode::BAD_REQUEST, bad),
+            Self::Denied(denied) => refuse(denied),
+        }
     }
 }

@@ -1,0 +1,72 @@
+//! `POST /v1/tickets`: a ticket for who has a token, to begin one stream with where no header can be set.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::header::CACHE_CONTROL;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use runcast_auth::{Gate, TicketRequest};
+use runcast_runtime::http::{Body, json};
+
+use crate::config::TicketsConfig;
+use crate::error::{BadRequest, Refusal};
+
+/// Where it is asked for.
+pub const PATH: &str = "/v1/tickets";
+
+/// Largest request, in bytes.
+const MAX_BODY: usize = 4 * 1024;
+/// How long it may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers with a ticket. What the body says, if there is one, is a [`TicketRequest`] in JSON.
+///
+/// # Errors
+/// [`Refusal`] if there is no token, or it does not allow what is asked for, or the body is none.
+pub async fn issue<B>(
+    gate: &Gate,
+    config: TicketsConfig,
+    head: &Parts,
+    body: B,
+) -> Result<Response<Body>, Refusal>
+where
+    B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    // Who has no token has nothing read of what it sends.
+    let access = gate.admit(&head.method, &head.headers).await?;
+    let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await;
+    let body = read.ok().and_then(Result::ok).ok_or_else(|| {
+        BadRequest::new("body", format!("is above {MAX_BODY} bytes, or did not come within {PATIENCE:?}"))
+    })?;
+    let request = parse(&body.to_bytes())?;
+    let life = request.life(config.life);
+    let ticket = gate.ticket(&access, &request, life).await?;
+    let answer = serde_json::json!({"ticket": ticket.text(), "expires_in": life.as_secs()});
+    let mut response = json(StatusCode::CREATED, &answer);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn parse(body: &[u8]) -> Result<TicketRequest, BadRequest> {
+    if body.trim_ascii().is_empty() {
+        return Ok(TicketRequest::default());
+    }
+    serde_json::from_slice(body).map_err(|error| BadRequest::new("body", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_optional_and_typing_errors_are_told() {
+        assert_eq!(parse(b" \n").unwrap(), TicketRequest::default());
+        let request = parse(br#"{"runs":["a"],"expires_in":5}"#).unwrap();
+        assert_eq!((request.runs, request.expires_in), (Some(["a".to_owned()].into()), Some(5)));
+        for wrong in [&b"x"[..], b"[]", br#"{"run":["a"]}"#, br#"{"runs":"a"}"#, br#"{"expires_in":-1}"#] {
+            assert!(parse(wrong).unwrap_err().to_string().starts_with("body: "));
+        }
+    }
+}
