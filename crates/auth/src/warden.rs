@@ -36,14 +36,9 @@ async fn revoke(leases: &Register, bus: &Bus, subscriber: &Subscriber) {
     inbox.subscribe([keys::REVOKED.to_owned()]).await;
     loop {
         ask(leases, bus).await;
-        loop {
-            match inbox.next().await {
-                Incoming::Payload(token) => {
-                    if let Ok(token) = std::str::from_utf8(&token) {
-                        leases.revoke(token);
-                    }
-                }
-                Incoming::Missed => break,
+        while let Incoming::Payload(token) = inbox.next().await {
+            if let Ok(token) = std::str::from_utf8(&token) {
+                leases.revoke(token);
             }
         }
     }

@@ -59,7 +59,7 @@ async fn a_ticket_is_good_once_on_whichever_replica() {
     }
 
     // The stream lives as the token does.
-    let operator = Bus::connect(&RedisConfig::new(&redis.url())).unwrap();
+    let operator = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
     let unused = self::ticket(&one, &token, "").await;
     operator.revoke_token("t-1", Duration::from_secs(60)).await.unwrap();
     assert_eq!(viewer.next().await.unwrap().unwrap().event, "end");

@@ -97,7 +97,7 @@ async fn a_revoked_token_ends_all_its_streams_whatever_carries_them_and_no_other
     })
     .await;
 
-    let operator = Bus::connect(&RedisConfig::new(&redis.url())).unwrap();
+    let operator = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
     operator.revoke_token("t-1", Duration::from_secs(60)).await.unwrap();
     for viewer in &mut sitting {
         assert_eq!(last(viewer).await.data, r#"{"reason":"revoked"}"#);

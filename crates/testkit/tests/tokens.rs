@@ -119,6 +119,6 @@ async fn on_one_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_cluster() {
     let cluster = Cluster::start().await;
-    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port()).collect();
+    let ports: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
     revoked_everywhere(&cluster.url(), &ports).await;
 }
