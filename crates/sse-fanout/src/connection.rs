@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use runcast_auth::Lease;
@@ -14,6 +15,9 @@ use crate::outlet::{Outlet, gone};
 use crate::past::Past;
 use crate::seat::Seated;
 use crate::viewer::{Next, Present, Viewer, ViewerContext};
+
+/// How long who may not watch any longer has to take what was begun, and the end.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Streams to `socket` until the stream is over or the client is gone, and no longer than the lease lasts.
 pub async fn stream(
@@ -31,6 +35,7 @@ pub async fn stream(
         let spoken = tokio::select! {
             spoken = speaking => spoken,
             () = gone(&socket) => return,
+            () = overdue(lease.as_ref()) => return,
         };
         let (past, mut seated) = match spoken {
             Ok(Some(seat)) => seat,
@@ -48,6 +53,12 @@ pub async fn stream(
         rest = risen.rest;
         viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader).leased(lease.clone()));
     }
+}
+
+/// Returns when the lease is over and the client has not taken in time what was begun, nor the end.
+async fn overdue(lease: Option<&Arc<Lease>>) {
+    Lease::end_of(lease).await;
+    tokio::time::sleep(GOODBYE).await;
 }
 
 /// Writes `rest` and what follows until the viewer sits; none if the stream is over.

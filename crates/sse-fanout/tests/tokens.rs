@@ -10,8 +10,9 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use runcast_bus::{Bus, RedisConfig};
 use runcast_protocol::sse::Parser;
-use runcast_testkit::{Fanout, Issuer, Pen, Redis, SeenEvent, Viewer, command, http_get};
-use tokio::net::TcpStream;
+use runcast_testkit::{Fanout, Issuer, Pen, Redis, SeenEvent, Viewer, command, eventually, http_get};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -41,6 +42,16 @@ async fn watching(fanout: &Fanout, token: &str, events: usize) -> Viewer {
         viewer.next().await.unwrap().unwrap();
     }
     viewer
+}
+
+async fn eventually_watch(fanout: &Fanout, count: usize) {
+    eventually(&format!("{count} watch"), SOON, async || {
+        let (_, _, body) = http_get(&fanout.admin_url("/metrics"), &[]).await.ok()?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let viewers = text.lines().find(|line| line.starts_with("runcast_fanout_viewers"))?;
+        viewers.ends_with(&format!(" {count}")).then_some(())
+    })
+    .await;
 }
 
 /// The last event, after which the stream must be over.
@@ -89,13 +100,7 @@ async fn a_revoked_token_ends_all_its_streams_whatever_carries_them_and_no_other
     let gzip = tokio::spawn(compressed(fanout.url("/v1/runs/r/events"), gone.clone()));
     let ws = tokio::spawn(over_websocket(fanout.port(), gone.clone()));
     // All of them are there.
-    runcast_testkit::eventually("all watch", SOON, async || {
-        let (_, _, body) = http_get(&fanout.admin_url("/metrics"), &[]).await.ok()?;
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let viewers = text.lines().find(|line| line.starts_with("runcast_fanout_viewers"))?;
-        viewers.ends_with(" 44").then_some(())
-    })
-    .await;
+    eventually_watch(&fanout, 44).await;
 
     let operator = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
     operator.revoke_token("t-1", Duration::from_secs(60)).await.unwrap();
@@ -114,6 +119,32 @@ async fn a_revoked_token_ends_all_its_streams_whatever_carries_them_and_no_other
     pen.say("two").await;
     other.next().await.unwrap().unwrap();
     assert_eq!(other.history.text("v"), "onetwo");
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_cut_off_when_the_token_is_revoked() {
+    let (redis, issuer) = (Redis::start().await, Issuer::new());
+    let fanout = start(&redis, &issuer, &[("RUNCAST__HTTP__SEND_BUFFER", "16KiB")]).await;
+    let bearer = token(&issuer, LONG, r#","jti":"t-1""#);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut socket = socket.connect(([127, 0, 0, 1], fanout.port()).into()).await.unwrap();
+    let request =
+        format!("GET /v1/runs/r/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bearer}\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    eventually_watch(&fanout, 1).await;
+    // More than the kernel holds on both ends.
+    Pen::new(&redis.url(), "r", "v").say(&"x".repeat(512 << 10)).await;
+    eventually("it is begun", SOON, async || {
+        (socket.peek(&mut [0; 4096]).await.unwrap() == 4096).then_some(())
+    })
+    .await;
+    let operator = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
+    operator.revoke_token("t-1", Duration::from_secs(60)).await.unwrap();
+    eventually_watch(&fanout, 0).await;
+    let mut seen = Vec::new();
+    let _ = socket.read_to_end(&mut seen).await;
+    assert!(seen.len() < 512 << 10 && !seen.ends_with(b"0\r\n\r\n"), "{} bytes", seen.len());
 }
 
 #[tokio::test]
