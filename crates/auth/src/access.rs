@@ -1,5 +1,6 @@
 //! What somebody who was let in may do.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use runcast_protocol::RunId;
@@ -74,6 +75,14 @@ impl Access {
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.grant()?.subject()
+    }
+
+    /// Tells tokens apart, for who counts what is done with each; none where no tokens are asked for.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        self.grant()?.claims().hash(&mut hasher);
+        Some(hasher.finish())
     }
 
     /// Waits until it is over: [`Denied::Expired`] or [`Denied::Revoked`].

@@ -1,5 +1,6 @@
 //! The fan-out's configuration; `default.toml` explains each option.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -169,6 +170,8 @@ pub struct DrainConfig {
 pub struct TicketsConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub life: Duration,
+    pub per_second: NonZeroU32,
+    pub burst: NonZeroU32,
 }
 
 impl Config {

@@ -60,6 +60,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::routes::Routes;
+use crate::tickets::Tickets;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
 
@@ -125,8 +126,8 @@ pub async fn run(
     };
     let _ushering = AbortOnDropHandle::new(tokio::spawn(usher.work(config.sse.heartbeat, shutdown.clone())));
     let routes = Routes {
+        tickets: Tickets::new(gate.clone(), config.tickets),
         gate,
-        tickets: config.tickets,
         viewers: Arc::new(viewers),
         cors,
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),

@@ -17,20 +17,20 @@ use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
 
 use crate::compression::{Encoder, Encodings};
-use crate::config::TicketsConfig;
 use crate::error::{BadRequest, Refusal};
 use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
+use crate::tickets::{self, Tickets};
 use crate::viewer::{Present, Viewer, ViewerContext};
-use crate::{assets, connection, tickets, websocket};
+use crate::{assets, connection, websocket};
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// Lets in who has a token.
     pub gate: Gate,
-    /// How long tickets can be used.
-    pub tickets: TicketsConfig,
+    /// Gives out tickets.
+    pub tickets: Tickets,
     /// What viewers need.
     pub viewers: Arc<ViewerContext>,
     /// Who may read.
@@ -54,7 +54,7 @@ impl Routes {
             (&Method::GET | &Method::HEAD, _) => self.get(&head).await.unwrap_or_else(Refusal::answer),
             (&Method::OPTIONS, _) => allowed(StatusCode::NO_CONTENT, empty()),
             (&Method::POST, tickets::PATH) => {
-                tickets::issue(&self.gate, self.tickets, &head, body).await.unwrap_or_else(Refusal::answer)
+                self.tickets.issue(&head, body).await.unwrap_or_else(Refusal::answer)
             }
             _ => {
                 let (parts, body) = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET").into_parts();

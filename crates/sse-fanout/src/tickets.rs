@@ -1,13 +1,17 @@
 //! `POST /v1/tickets`: a ticket for who has a token, to begin one stream with where no header can be set.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use runcast_auth::{Gate, TicketRequest};
+use runcast_auth::{Access, Gate, TicketRequest};
 use runcast_runtime::http::{Body, json};
 
 use crate::config::TicketsConfig;
@@ -20,33 +24,64 @@ pub const PATH: &str = "/v1/tickets";
 const MAX_BODY: usize = 4 * 1024;
 /// How long it may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Beyond so many tokens those that were given none for long are forgotten.
+const REMEMBERED: usize = 10_000;
 
-/// Answers with a ticket. What the body says, if there is one, is a [`TicketRequest`] in JSON.
-///
-/// # Errors
-/// [`Refusal`] if there is no token, or it does not allow what is asked for, or the body is none.
-pub async fn issue<B>(
-    gate: &Gate,
-    config: TicketsConfig,
-    head: &Parts,
-    body: B,
-) -> Result<Response<Body>, Refusal>
+/// Gives out tickets. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tickets {
+    gate: Gate,
+    life: Duration,
+    limiter: Arc<DefaultKeyedRateLimiter<u64>>,
+}
+
+impl Tickets {
+    /// For whom the gate lets in, as configured.
+    pub fn new(gate: Gate, config: TicketsConfig) -> Self {
+        let quota = Quota::per_second(config.per_second).allow_burst(config.burst);
+        Self { gate, life: config.life, limiter: Arc::new(RateLimiter::keyed(quota)) }
+    }
+
+    /// Answers with a ticket. What the body says, if there is one, is a [`TicketRequest`] in JSON.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no token, or it does not allow what is asked for, or the body is none.
+    pub async fn issue<B>(&self, head: &Parts, body: B) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        // Who has no token has nothing read of what it sends.
+        let access = self.gate.admit(&head.method, &head.headers).await?;
+        self.count(&access)?;
+        let request = parse(&read(body).await?)?;
+        let life = request.life(self.life);
+        let ticket = self.gate.ticket(&access, &request, life).await?;
+        let answer = serde_json::json!({"ticket": ticket.text(), "expires_in": life.as_secs()});
+        let mut response = json(StatusCode::CREATED, &answer);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
+    fn count(&self, access: &Access) -> Result<(), Refusal> {
+        let Some(token) = access.fingerprint() else { return Ok(()) };
+        if self.limiter.len() > REMEMBERED {
+            self.limiter.retain_recent();
+        }
+        self.limiter
+            .check_key(&token)
+            .map_err(|not_until| Refusal::TooMany(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+}
+
+async fn read<B>(body: B) -> Result<Bytes, BadRequest>
 where
     B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    // Who has no token has nothing read of what it sends.
-    let access = gate.admit(&head.method, &head.headers).await?;
     let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await;
     let body = read.ok().and_then(Result::ok).ok_or_else(|| {
         BadRequest::new("body", format!("is above {MAX_BODY} bytes, or did not come within {PATIENCE:?}"))
     })?;
-    let request = parse(&body.to_bytes())?;
-    let life = request.life(config.life);
-    let ticket = gate.ticket(&access, &request, life).await?;
-    let answer = serde_json::json!({"ticket": ticket.text(), "expires_in": life.as_secs()});
-    let mut response = json(StatusCode::CREATED, &answer);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(body.to_bytes())
 }
 
 fn parse(body: &[u8]) -> Result<TicketRequest, BadRequest> {

@@ -150,6 +150,21 @@ async fn a_foreign_page_gets_no_ticket_by_the_cookie_and_may_ask_with_a_token() 
 }
 
 #[tokio::test]
+async fn one_token_cannot_fill_redis_with_tickets() {
+    let (redis, issuer) = (Redis::start().await, Issuer::new());
+    let more = [("RUNCAST__TICKETS__PER_SECOND", "1"), ("RUNCAST__TICKETS__BURST", "3")];
+    let fanout = Fanout::start_with(&redis.url(), &[&issuer.settings()[..], &more].concat()).await;
+    let (token, other) = (issuer.token(CLAIMS), issuer.token(&CLAIMS.replace("t-1", "t-2")));
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(ask(&fanout, &token, "").await.0);
+    }
+    assert_eq!(answers[..3], [201; 3]);
+    assert!(answers.contains(&429), "{answers:?}");
+    assert_eq!(ask(&fanout, &other, "").await.0, 201);
+}
+
+#[tokio::test]
 async fn where_no_tokens_are_asked_for_tickets_do_no_harm() {
     let redis = Redis::start().await;
     let fanout = Fanout::start(&redis.url()).await;
