@@ -51,10 +51,12 @@ impl Routes {
     {
         let (head, body) = request.into_parts();
         let mut response = match (&head.method, head.uri.path()) {
-            (&Method::GET | &Method::HEAD, _) => self.get(&head).await.unwrap_or_else(Refusal::answer),
+            (&Method::GET | &Method::HEAD, _) => {
+                self.get(&head).await.unwrap_or_else(|refusal| self.refuse(refusal))
+            }
             (&Method::OPTIONS, _) => allowed(StatusCode::NO_CONTENT, empty()),
             (&Method::POST, tickets::PATH) => {
-                self.tickets.issue(&head, body).await.unwrap_or_else(Refusal::answer)
+                self.tickets.issue(&head, body).await.unwrap_or_else(|refusal| self.refuse(refusal))
             }
             _ => {
                 let (parts, body) = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET").into_parts();
@@ -95,6 +97,13 @@ impl Routes {
             }
             _ => Ok(not_found(path)),
         }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        if let Refusal::Denied(denied) = refusal {
+            self.viewers.metrics.deny(denied);
+        }
+        refusal.answer()
     }
 
     /// Lets in who may view the run, judged by its name alone: nobody has looked yet whether it exists.

@@ -192,6 +192,7 @@ impl Viewer {
     /// The last frame for who may not watch any longer. It has the place where the viewer stands, to come
     /// back to with another token.
     fn dismiss(&mut self, denied: Denied) -> Bytes {
+        self.context.metrics.deny(denied);
         let mut frame = Vec::new();
         if let Some(cursor) = self.phase.position() {
             sse::write_id(&mut frame, &cursor.to_string());
