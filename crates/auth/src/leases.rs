@@ -1,6 +1,6 @@
 //! The leases that are held: by when they end, and by token. Pure: no clock, no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use crate::lease::Lease;
@@ -12,7 +12,8 @@ pub(crate) type Place = (u64, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     by_end: BTreeMap<Place, Held>,
-    by_token: HashMap<Arc<str>, Vec<Place>>,
+    /// One set for all: a token may have one lease, or all that there are.
+    by_token: BTreeSet<(Arc<str>, Place)>,
     number: u64,
 }
 
@@ -31,25 +32,33 @@ impl Leases {
 
     /// Takes in a lease.
     pub(crate) fn enter(&mut self, place: Place, token: Option<&str>, lease: Weak<Lease>) {
-        // One name for all that hold a token, however many.
-        let token = token.map(|token| match self.by_token.get_key_value(token) {
-            Some((known, _)) => known.clone(),
-            None => Arc::from(token),
+        // One text for all that hold a token.
+        let token = token.map(|token| {
+            let known = self.of(&Arc::from(token)).next().map(|(known, _)| known.clone());
+            known.unwrap_or_else(|| Arc::from(token))
         });
         if let Some(token) = &token {
-            self.by_token.entry(token.clone()).or_default().push(place);
+            self.by_token.insert((token.clone(), place));
         }
         self.by_end.insert(place, Held { lease, token });
     }
 
     /// Lets go of a lease that nobody holds any more.
     pub(crate) fn leave(&mut self, place: Place) {
-        let Some(Held { token: Some(token), .. }) = self.by_end.remove(&place) else { return };
-        let Some(places) = self.by_token.get_mut(&token) else { return };
-        places.retain(|other| *other != place);
-        if places.is_empty() {
-            self.by_token.remove(&token);
+        self.take(place);
+    }
+
+    fn take(&mut self, place: Place) -> Option<Weak<Lease>> {
+        let Held { lease, token } = self.by_end.remove(&place)?;
+        if let Some(token) = token {
+            self.by_token.remove(&(token, place));
         }
+        Some(lease)
+    }
+
+    fn of(&self, token: &Arc<str>) -> impl Iterator<Item = &(Arc<str>, Place)> {
+        let all = (token.clone(), (0, 0))..=(token.clone(), (u64::MAX, u64::MAX));
+        self.by_token.range(all)
     }
 
     /// Takes out those whose time is over at `now`.
@@ -57,22 +66,22 @@ impl Leases {
         let mut expired = Vec::new();
         while let Some((place, _)) = self.by_end.first_key_value().filter(|((end, _), _)| *end <= now) {
             let place = *place;
-            expired.extend(self.by_end.get(&place).map(|held| held.lease.clone()));
-            self.leave(place);
+            expired.extend(self.take(place));
         }
         expired
     }
 
     /// Takes out those of a token.
     pub(crate) fn revoked(&mut self, token: &str) -> Vec<Weak<Lease>> {
-        let places = self.by_token.remove(token).unwrap_or_default();
-        let held = places.into_iter().filter_map(|place| self.by_end.remove(&place));
-        held.map(|held| held.lease).collect()
+        let places: Vec<Place> = self.of(&Arc::from(token)).map(|(_, place)| *place).collect();
+        places.into_iter().filter_map(|place| self.take(place)).collect()
     }
 
     /// The tokens that are held and can be revoked.
     pub(crate) fn tokens(&self) -> Vec<Arc<str>> {
-        self.by_token.keys().cloned().collect()
+        let mut tokens: Vec<_> = self.by_token.iter().map(|(token, _)| token.clone()).collect();
+        tokens.dedup();
+        tokens
     }
 }
 
