@@ -67,7 +67,9 @@ impl AclUser {
             .select(&format!("{READ} +get"), &of_run("%R~", &SHOWN))
             .select("+exists", &named("%R~", &[keys::REPLAY_ALIVE]))
             .select("+publish +spublish", &named("&", &[keys::PAST_REQUESTS]))
-            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]))
+            .select("+set +getdel", &named("~", &[&keys::ticket("*")]))
+            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]).named("&", keys::REVOKED))
+            .asks_of_tokens()
             .finish()
     }
 
@@ -89,7 +91,12 @@ impl AclUser {
                 &named("%W~", &["runs:feed:*"]).named("&", "runs:feed:*"),
             )
             .select("+ttl +expire +del", &of_run("~", &["*"]))
-            .select(SUBSCRIBE, &of_run("&", &["control", "acks", "status"]))
+            .select(SUBSCRIBE, &of_run("&", &["control", "acks", "status"]).named("&", keys::REVOKED))
+            .asks_of_tokens()
+            .select(
+                "+set +publish +spublish",
+                &named("%W~", &[&keys::revoked("*")]).named("&", keys::REVOKED),
+            )
             .finish()
     }
 
@@ -112,7 +119,11 @@ impl AclUser {
             .select("+xadd +publish +spublish", &of_run("%W~", &AGENTS).and("&", &AGENTS))
             .select("+hset", &of_run("%W~", &["lanes"]))
             .select("+xdel", &of_run("%W~", &["dead"]))
-            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]).named("&", keys::PAST_REQUESTS))
+            .select(
+                SUBSCRIBE,
+                &of_run("&", &SHOWN[..7]).named("&", keys::PAST_REQUESTS).named("&", keys::REVOKED),
+            )
+            .asks_of_tokens()
             .finish()
     }
 
@@ -187,6 +198,11 @@ impl User {
         let patterns: Vec<String> = of_run.chain(patterns.named.iter().cloned()).collect();
         self.rules.push(format!("({commands} {})", patterns.join(" ")));
         self
+    }
+
+    /// What asks whether viewers' tokens were revoked.
+    fn asks_of_tokens(self) -> Self {
+        self.select("+exists", &named("%R~", &[&keys::revoked("*")]))
     }
 
     fn finish(self) -> AclUser {

@@ -26,6 +26,7 @@ mod server;
 mod snapshots;
 mod subscriber;
 mod summaries;
+mod tickets;
 mod tls;
 mod turns;
 

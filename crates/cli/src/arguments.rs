@@ -11,6 +11,7 @@ use crate::export::ExportOptions;
 use crate::replay::ReplayOptions;
 use crate::send::{SendOptions, WatchOptions};
 use crate::server::Server;
+use crate::token::TokenOptions;
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
 #[derive(Debug, Parser)]
@@ -45,6 +46,7 @@ const EXAMPLES: &str = "Examples:
   runcast export my-run -o my-run.ndjson
   runcast archive ls            what is kept after Redis has let it go
   runcast dead list my-run      which of its messages could not be stored
+  runcast token revoke t-17     let nobody in with that token any more
   runcast doctor                what is wrong, and how to mend it";
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +60,7 @@ pub(crate) enum Command {
     Watch(WatchOptions),
     Runs(RunsOptions),
     Dead(DeadOptions),
+    Token(TokenOptions),
     Doctor(DoctorOptions),
     Completions(CompletionsOptions),
 }

@@ -18,6 +18,7 @@ mod send;
 mod server;
 mod table;
 mod tail;
+mod token;
 mod watch;
 
 use std::io;
@@ -41,6 +42,7 @@ async fn main() -> ExitCode {
         Command::Watch(options) => Box::pin(watch::run(options, &control)).await,
         Command::Runs(options) => Box::pin(runs::run(options, &redis, &replay)).await,
         Command::Dead(options) => Box::pin(dead::run(options, &redis)).await,
+        Command::Token(options) => Box::pin(token::run(options, &control)).await,
         Command::Doctor(options) => Box::pin(doctor::run(options, &redis, fanout, replay)).await,
         Command::Completions(options) => {
             clap_complete::generate(options.shell, &mut Arguments::command(), "runcast", &mut io::stdout());

@@ -10,6 +10,7 @@ use runcast_protocol::RunId;
 use runcast_protocol::grpc::control as proto;
 use runcast_protocol::grpc::control::command_service_server::CommandService;
 use runcast_protocol::grpc::control::run_service_server::RunService;
+use runcast_protocol::grpc::control::token_service_server::TokenService;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -59,7 +60,9 @@ impl<S> Guarded<S> {
 
 fn status(denied: Denied) -> Status {
     let code = match denied {
-        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => Code::Unauthenticated,
+        Denied::Missing | Denied::Invalid | Denied::Spent | Denied::Expired | Denied::Revoked => {
+            Code::Unauthenticated
+        }
         Denied::Forbidden => Code::PermissionDenied,
         Denied::Unavailable => Code::Unavailable,
     };
@@ -217,5 +220,16 @@ impl<S: CommandService<WatchCommandStream = Answers<proto::WatchCommandResponse>
         let operation = Operation::Control("cancel");
         self.may(&mut request, operation, |request| command_of(&request.name)).await?;
         self.service.cancel_command(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl<S: TokenService> TokenService for Guarded<S> {
+    async fn revoke_token(
+        &self,
+        mut request: Request<proto::RevokeTokenRequest>,
+    ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
+        self.admit(&mut request).await?.allows(Operation::Revoke).map_err(status)?;
+        self.service.revoke_token(request).await
     }
 }

@@ -105,6 +105,11 @@ pub fn revoked(token: &str) -> String {
 /// Pub/sub channel of the `jti` of tokens as they are revoked.
 pub const REVOKED: &str = "auth:revoked";
 
+/// What a viewer's ticket stands for, by the ticket's digest.
+pub fn ticket(digest: &str) -> String {
+    format!("auth:ticket:{digest}")
+}
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }

@@ -53,6 +53,11 @@ impl Live {
         let _ = self.progress.changed().await;
     }
 
+    /// Where the viewer stands.
+    pub fn position(&self) -> Cursor {
+        self.reader.position()
+    }
+
     /// Whether frames reach it as they are.
     pub fn is_level(&self) -> bool {
         self.reader.is_level()
@@ -75,7 +80,6 @@ impl Live {
     }
 
     fn fall_back(&self) -> Step {
-        let cursor: Cursor = self.reader.position();
-        Step::Enter(Box::new(Phase::CatchUp(CatchUp::new(self.past.clone(), cursor))))
+        Step::Enter(Box::new(Phase::CatchUp(CatchUp::new(self.past.clone(), self.position()))))
     }
 }

@@ -1,7 +1,8 @@
 //! What the fan-out counts.
 
-use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
+use opentelemetry::{KeyValue, global};
+use runcast_auth::Denied;
 
 /// Viewers that are connected.
 pub const VIEWERS: &str = "runcast.fanout.viewers";
@@ -25,6 +26,9 @@ pub const LATENCY: &str = "runcast.fanout.latency";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";
 
+/// Requests refused, and streams ended, for their tokens; by `reason`.
+pub const DENIED: &str = "runcast.fanout.denied";
+
 /// The fan-out's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "each is named after its constant")]
@@ -39,6 +43,7 @@ pub struct Metrics {
     pub lost: Counter<u64>,
     pub latency: Histogram<f64>,
     pub malformed: Counter<u64>,
+    pub denied: Counter<u64>,
 }
 
 impl Metrics {
@@ -99,7 +104,17 @@ impl Metrics {
                 .with_unit("{payload}")
                 .with_description("Payloads that were not batches")
                 .build(),
+            denied: meter
+                .u64_counter(DENIED)
+                .with_unit("{request}")
+                .with_description("Requests refused and streams ended for their tokens")
+                .build(),
         }
+    }
+
+    /// Counts somebody who is not let in, or no longer.
+    pub fn deny(&self, denied: Denied) {
+        self.denied.add(1, &[KeyValue::new("reason", denied.reason())]);
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use runcast_auth::Lease;
 
 use crate::compression::Encoding;
 use crate::compression::passage::Passage;
@@ -18,6 +19,7 @@ use crate::viewer::{Next, Viewer, ViewerContext};
 #[derive(Debug)]
 pub struct CompressedViewer {
     context: Arc<ViewerContext>,
+    lease: Option<Arc<Lease>>,
     stitch: Stitch,
     reads: Reads,
 }
@@ -29,10 +31,16 @@ enum Reads {
 }
 
 impl CompressedViewer {
-    /// What `viewer` gets, compressed.
-    pub fn new(context: Arc<ViewerContext>, viewer: Viewer, encoding: Encoding) -> Self {
-        let reads = Reads::Alone { viewer: Box::new(viewer), passage: None, may_enter: true };
-        Self { context, stitch: Stitch::new(encoding), reads }
+    /// What `viewer` gets, compressed, as long as the lease lasts.
+    pub fn new(
+        context: Arc<ViewerContext>,
+        viewer: Viewer,
+        lease: Option<Arc<Lease>>,
+        encoding: Encoding,
+    ) -> Self {
+        let viewer = Box::new(viewer.leased(lease.clone()));
+        let reads = Reads::Alone { viewer, passage: None, may_enter: true };
+        Self { context, lease, stitch: Stitch::new(encoding), reads }
     }
 
     /// The next bytes to send; none when the stream is over and has to be [finished](Self::finish).
@@ -62,14 +70,18 @@ impl CompressedViewer {
                     }
                 }
                 Reads::OnTrack { past, track, place, reader } => {
-                    let read =
-                        if past.view.has_seats() { track.read(&past.view, place)? } else { Read::Left };
+                    let may_stay =
+                        past.view.has_seats() && !self.lease.as_ref().is_some_and(|lease| lease.has_ended());
+                    let read = if may_stay { track.read(&past.view, place)? } else { Read::Left };
                     match read {
                         Read::Piece(piece, after) => {
                             *reader = after;
                             return Ok(Some(self.stitch.add(&piece)));
                         }
-                        Read::Nothing => place.news().await,
+                        Read::Nothing => tokio::select! {
+                            () = place.news() => {}
+                            _ = Lease::end_of(self.lease.as_ref()) => {}
+                        },
                         Read::Left => self.leave(),
                     }
                 }
@@ -99,7 +111,8 @@ impl CompressedViewer {
     /// Reads on alone.
     fn leave(&mut self) {
         if let Reads::OnTrack { past, reader, .. } = &self.reads {
-            let viewer = Box::new(Viewer::risen(self.context.clone(), past.clone(), reader.clone()));
+            let viewer = Viewer::risen(self.context.clone(), past.clone(), reader.clone());
+            let viewer = Box::new(viewer.leased(self.lease.clone()));
             self.reads = Reads::Alone { viewer, passage: None, may_enter: true };
         }
     }
