@@ -16,6 +16,7 @@ mod lanes;
 mod lease;
 mod lifecycle;
 mod parsed_page;
+mod password_file;
 mod past;
 mod read;
 mod registry;

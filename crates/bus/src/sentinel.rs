@@ -30,6 +30,7 @@ pub(crate) fn watch(
         builder.with_config(|config| {
             config.server = ServerConfig::Centralized { server: host.clone() };
             (config.username, config.password) = (username.clone(), password.clone());
+            config.credential_provider = None;
             config.database = None;
         });
         let client = builder.build_subscriber_client()?;
