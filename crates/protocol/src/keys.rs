@@ -105,6 +105,9 @@ pub fn revoked(token: &str) -> String {
 /// Pub/sub channel of the `jti` of tokens as they are revoked.
 pub const REVOKED: &str = "auth:revoked";
 
+/// Hash of what is known of the credentials of runs' Redis users, never the passwords themselves: run → JSON.
+pub const CREDENTIALS: &str = "runcast:credentials";
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }
