@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use runcast_protocol::grpc::control as proto;
@@ -92,9 +94,8 @@ async fn they_are_back_after_a_restart_a_failover_and_on_a_new_server() {
         "it was there before"
     );
     let later = eventually("runs are created again", DEADLINE, async || {
-        let answer =
-            runs(&control).create_run(proto::CreateRunRequest { request_id: "1".into(), ..new("s") });
-        let created = answer.await.ok()?.into_inner();
+        let request = proto::CreateRunRequest { request_id: "1".into(), ..new("s") };
+        let created = runs(&control).create_run(request).await.ok()?.into_inner();
         match created.credential {
             Some(credential) => Some(credential),
             // Redis did not confirm the first time.
@@ -109,7 +110,9 @@ async fn they_are_back_after_a_restart_a_failover_and_on_a_new_server() {
         assert_eq!(lets_in(sentinel.nodes[old].port(), credential).await, Some(true));
     }
 
-    let primary = format!("127.0.0.1 {}", sentinel.nodes[promoted].port());
+    sentinel.until_replicated().await;
+    let primary = sentinel.primary().await.unwrap();
+    let primary = format!("127.0.0.1 {primary}");
     let another = Redis::builder().set("replicaof", &primary).start().await;
     let took = until_users("on a new server", another.port(), &["r", "s"]).await;
     println!("there {took:.2?} after a new replica answered; sentinels look for replicas every 10 s");
@@ -248,11 +251,14 @@ async fn a_control_plane_that_is_killed_leaves_nothing_half_done() {
     for round in 0..5u32 {
         let mut killed = managing(&redis.url(), &[]).await;
         let client = runs(&killed);
+        let answers = Arc::new(AtomicU32::new(0));
         let calls: Vec<_> = (0..20)
             .map(|number| {
                 let (mut client, run) = (client.clone(), format!("r-{round}-{number}"));
+                let answers = answers.clone();
                 tokio::spawn(async move {
                     let created = client.create_run(new(&run)).await.ok()?.into_inner();
+                    answers.fetch_add(1, Ordering::Relaxed);
                     created.credential
                 })
             })
@@ -260,7 +266,7 @@ async fn a_control_plane_that_is_killed_leaves_nothing_half_done() {
         eventually("some are under way", DEADLINE, async || {
             let kept =
                 redis.command(&["HLEN", "runcast:credentials"]).await.ok()?.text().parse::<u32>().ok()?;
-            (kept > 3).then_some(())
+            (kept > 3 && answers.load(Ordering::Relaxed) >= 3 * round).then_some(())
         })
         .await;
         killed.process().kill9();
