@@ -100,7 +100,13 @@ impl RedisConfig {
                 return Err(BusError::Config("set redis.password or redis.password_file, not both".into()));
             }
             let file = PasswordFile::open(config.username.clone(), &self.password_file)?;
-            config.credential_provider = Some(Arc::new(file));
+            if config.server.is_sentinel() {
+                // The client library would show the password to the sentinels, too. So it knows only this one, and
+                // is made anew when Redis does not let it in any more: see `Bus` and `Keeper`.
+                config.password = Some(file.read()?);
+            } else {
+                config.credential_provider = Some(Arc::new(file));
+            }
         }
         self.secure(&mut config.tls)?;
         // A Redis that is down at start is waited for, like one that goes down later.

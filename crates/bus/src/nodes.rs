@@ -70,7 +70,9 @@ impl Nodes {
     pub async fn all(&self) -> Result<BTreeSet<NodeAddress>, BusError> {
         if self.bus.is_sharded() {
             let slots: Value = self.bus.client().await.cluster_slots().await?;
-            return Ok(in_slots(slots));
+            // A server that does not know its own address leaves it out; the client library does know it.
+            let masters = self.bus.topology().await?.unique_primary_nodes().into_iter().map(NodeAddress);
+            return Ok(in_slots(slots).into_iter().chain(masters).collect());
         }
         if !self.bus.has_sentinels() {
             let config = self.bus.config().builder()?;

@@ -19,11 +19,20 @@ impl PasswordFile {
     /// Takes the file if it can be read now: a wrong path is said at once, not at each connection.
     pub(crate) fn open(username: Option<String>, path: &str) -> Result<Self, BusError> {
         let file = Self { username, path: path.into() };
-        match std::fs::read_to_string(&file.path) {
-            Ok(_) => Ok(file),
-            Err(error) => Err(BusError::Config(format!("redis.password_file {path:?}: {error}"))),
-        }
+        file.read()?;
+        Ok(file)
     }
+
+    /// The password as it is now.
+    pub(crate) fn read(&self) -> Result<String, BusError> {
+        let text = std::fs::read_to_string(&self.path);
+        let failed = |error| BusError::Config(format!("redis.password_file {:?}: {error}", self.path));
+        Ok(trimmed(&text.map_err(failed)?))
+    }
+}
+
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches(['\r', '\n']).to_owned()
 }
 
 #[async_trait]
@@ -33,6 +42,6 @@ impl CredentialProvider for PasswordFile {
             // As if the password were wrong: it is tried again with the next connection.
             Error::new(ErrorKind::Auth, format!("redis.password_file {}: {error}", self.path.display()))
         })?;
-        Ok((self.username.clone(), Some(text.trim_end_matches(['\r', '\n']).to_owned())))
+        Ok((self.username.clone(), Some(trimmed(&text))))
     }
 }

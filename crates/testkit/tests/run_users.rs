@@ -155,13 +155,24 @@ async fn what_was_changed_by_others_is_put_back_and_what_is_not_ours_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rotating_under_a_living_sidecar_loses_nothing() {
     let redis = Redis::builder().appendonly().start().await;
-    let port = redis.port();
-    let control = managing(&redis.url(), &[("RUNCAST__ACL__OVERLAP", "3s")]).await;
-    let fanout = Fanout::start(&redis.url()).await;
+    rotate_under_a_sidecar(&redis.url(), redis.port()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotating_behind_sentinel_loses_nothing_either() {
+    let sentinel = Sentinel::start().await;
+    let primary = sentinel.primary().await.unwrap();
+    rotate_under_a_sidecar(&sentinel.url(), primary).await;
+}
+
+async fn rotate_under_a_sidecar(url: &str, port: u16) {
+    let control = managing(url, &[("RUNCAST__ACL__OVERLAP", "3s")]).await;
+    let fanout = Fanout::start(url).await;
     let first = create(&control, "r").await;
-    let file = redis.folder().join("password");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
     std::fs::write(&file, &first.password).unwrap();
-    let mut sidecar = Sidecar::new(&redis.url(), "r", "v")
+    let mut sidecar = Sidecar::new(url, "r", "v")
         .set("RUNCAST__REDIS__USERNAME", &first.username)
         .set("RUNCAST__REDIS__PASSWORD_FILE", file.display())
         .pipe();
