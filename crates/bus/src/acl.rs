@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use runcast_protocol::{RunId, keys};
+use runcast_protocol::{InvalidId, RunId, keys};
 
 use crate::connection::PROBE;
 
@@ -35,6 +35,9 @@ const SHOWN: [&str; 11] = [
     "past:*",
 ];
 
+/// What the names of runs' users begin with.
+const OF_RUNS: &str = "runcast-run-";
+
 /// A Redis user and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AclUser {
@@ -45,9 +48,19 @@ pub struct AclUser {
 }
 
 impl AclUser {
+    /// What the user of a run's sidecars is called.
+    pub fn name_of(run: &RunId) -> String {
+        format!("{OF_RUNS}{run}")
+    }
+
+    /// The run whose sidecars' user is called so: none if it is not a run's, and no valid one if it cannot be any's.
+    pub fn run_of(name: &str) -> Option<Result<RunId, InvalidId>> {
+        name.strip_prefix(OF_RUNS).map(RunId::new)
+    }
+
     /// The sidecars of one run: they write this run's lanes, and nothing else.
     pub fn run(run: &RunId) -> Self {
-        User::new(format!("runcast-run-{run}"), run.as_str())
+        User::new(Self::name_of(run), run.as_str())
             .add(&WAIT.join(" "))
             // The append script, and what it does.
             .select("+eval +evalsha +hget +xrevrange", &of_run("~", &AGENTS).and("~", &["lanes"]))
@@ -125,6 +138,16 @@ impl AclUser {
             )
             .asks_of_tokens()
             .finish()
+    }
+
+    /// May, besides, create and delete users: that is all that there is, for such a user can be given any right. Only
+    /// for `runcast-control`, and only where it manages the users of runs.
+    #[must_use]
+    pub fn managing_users(mut self) -> Self {
+        self.rules
+            .extend(["+acl|list", "+acl|setuser", "+acl|deluser", "+client|kill"].map(ToOwned::to_owned));
+        self.rules.push(format!("(+eval +hget +hset +hdel +hgetall ~{})", keys::CREDENTIALS));
+        self
     }
 
     /// The rules for a server that does not know `WAITAOF`: Redis before 7.2.

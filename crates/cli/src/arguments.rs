@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_protocol::{Channel, RunId, State, VariationId};
 
+use crate::acl::AclOptions;
 use crate::archive::ArchiveOptions;
 use crate::dead::LetterId;
 use crate::export::ExportOptions;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Send(SendOptions),
     Watch(WatchOptions),
     Runs(RunsOptions),
+    Acl(AclOptions),
     Dead(DeadOptions),
     Token(TokenOptions),
     Doctor(DoctorOptions),

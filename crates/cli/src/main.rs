@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command-line tool does")]
 
+mod acl;
 mod ago;
 mod archive;
 mod arguments;
@@ -40,6 +41,7 @@ async fn main() -> ExitCode {
         Command::Archive(options) => Box::pin(archive::run(options, &replay)).await,
         Command::Send(options) => Box::pin(send::run(options, &control)).await,
         Command::Watch(options) => Box::pin(watch::run(options, &control)).await,
+        Command::Acl(options) => Box::pin(acl::run(options, &control)).await,
         Command::Runs(options) => Box::pin(runs::run(options, &redis, &replay)).await,
         Command::Dead(options) => Box::pin(dead::run(options, &redis)).await,
         Command::Token(options) => Box::pin(token::run(options, &control)).await,

@@ -157,6 +157,33 @@ impl<S: RunService<WatchRunStream = Answers<proto::WatchRunResponse>>> RunServic
         self.may(&mut request, Operation::Delete, |request| check::run_name("name", &request.name)).await?;
         self.service.delete_run(request).await
     }
+
+    // Who may create a run gets its credential.
+    async fn rotate_credential(
+        &self,
+        mut request: Request<proto::RotateCredentialRequest>,
+    ) -> Result<Response<proto::RotateCredentialResponse>, Status> {
+        let run = |request: &proto::RotateCredentialRequest| check::run_name("name", &request.name);
+        self.may(&mut request, Operation::Create, run).await?;
+        self.service.rotate_credential(request).await
+    }
+
+    async fn revoke_credential(
+        &self,
+        mut request: Request<proto::RevokeCredentialRequest>,
+    ) -> Result<Response<proto::RevokeCredentialResponse>, Status> {
+        let run = |request: &proto::RevokeCredentialRequest| check::run_name("name", &request.name);
+        self.may(&mut request, Operation::End, run).await?;
+        self.service.revoke_credential(request).await
+    }
+
+    async fn list_credentials(
+        &self,
+        mut request: Request<proto::ListCredentialsRequest>,
+    ) -> Result<Response<proto::ListCredentialsResponse>, Status> {
+        self.admit(&mut request).await?.allows(Operation::Create).map_err(status)?;
+        self.service.list_credentials(request).await
+    }
 }
 
 #[tonic::async_trait]

@@ -10,6 +10,8 @@ pub mod check;
 pub mod commands;
 pub mod config;
 pub mod convert;
+pub mod credential;
+mod credential_calls;
 pub mod error;
 mod follower;
 mod guard;
@@ -24,6 +26,9 @@ pub mod run_service;
 pub mod runs;
 mod serve;
 pub mod token_service;
+pub mod user_diff;
+mod user_keeper;
+pub mod users;
 
 use runcast_auth::Gate;
 use runcast_bus::{Bus, RedisConfig, Subscriber};
@@ -42,6 +47,7 @@ use crate::run::RunContext;
 use crate::run_service::RunCalls;
 use crate::runs::Runs;
 use crate::token_service::Tokens;
+use crate::users::Users;
 
 /// What has a state of health; the first is the server as a whole.
 const SERVICES: [&str; 4] = [
@@ -62,11 +68,15 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::new();
+    let bus = Bus::connect(&config.redis)?;
+    let users = config.acl.manage.then(|| Users::connect(&bus, config.acl, metrics.clone())).transpose()?;
+    let _users = users.clone().map(|users| AbortOnDropHandle::new(tokio::spawn(users.keep())));
     let context = RunContext {
-        bus: Bus::connect(&config.redis)?,
+        bus,
         fence: Bus::connect(&RedisConfig { connections: 1, ..config.redis.clone() })?,
         limits: config.stream.limits(),
         metrics: metrics.clone(),
+        users,
     };
     let subscriber = Subscriber::connect(&context.bus)?;
     let gate = Gate::open(&config.auth, listener.local_addr()?, context.bus.clone(), subscriber.clone())?;

@@ -110,6 +110,9 @@ pub fn ticket(digest: &str) -> String {
     format!("auth:ticket:{digest}")
 }
 
+/// Hash of what is known of the credentials of runs' Redis users, never the passwords themselves: run → JSON.
+pub const CREDENTIALS: &str = "runcast:credentials";
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }
