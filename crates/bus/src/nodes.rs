@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{Server, ServerConfig};
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::broadcast::error::RecvError;
@@ -69,10 +69,12 @@ impl Nodes {
     /// [`BusError`] if nobody can be asked.
     pub async fn all(&self) -> Result<BTreeSet<NodeAddress>, BusError> {
         if self.bus.is_sharded() {
-            let slots: Value = self.bus.client().await.cluster_slots().await?;
+            // Not CLUSTER SLOTS: that leaves out replicas that have yet to come into step.
+            let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
+            let shards: Value = self.bus.client().await.custom(command, vec!["SHARDS"]).await?;
             // A server that does not know its own address leaves it out; the client library does know it.
             let masters = self.bus.topology().await?.unique_primary_nodes().into_iter().map(NodeAddress);
-            return Ok(in_slots(slots).into_iter().chain(masters).collect());
+            return Ok(in_shards(shards, self.bus.config().is_tls()).into_iter().chain(masters).collect());
         }
         if !self.bus.has_sentinels() {
             let config = self.bus.config().builder()?;
@@ -110,13 +112,14 @@ fn address(host: &str, port: &str) -> Option<NodeAddress> {
     Some(NodeAddress(Server::new(host, port.parse().ok()?)))
 }
 
-/// `CLUSTER SLOTS`: for each range first and last slot, and then its servers as host, port, id, ….
-fn in_slots(slots: Value) -> BTreeSet<NodeAddress> {
-    let ranges = slots.into_array().into_iter().map(Value::into_array);
-    let servers = ranges.flat_map(|range| range.into_iter().skip(2)).filter_map(|server| {
-        let server = server.into_array();
-        let host = server.first()?.as_string().filter(|host| !host.is_empty())?;
-        address(&host, &server.get(1)?.as_string()?)
+/// `CLUSTER SHARDS`: of each shard its nodes, with endpoint, port and tls-port.
+fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
+    let fields = |value: Value| value.convert::<HashMap<String, Value>>().unwrap_or_default();
+    let nodes = shards.into_array().into_iter().filter_map(|shard| fields(shard).remove("nodes"));
+    let servers = nodes.flat_map(Value::into_array).filter_map(|node| {
+        let node = fields(node);
+        let host = node.get("endpoint")?.as_string().filter(|host| !matches!(host.as_str(), "" | "?"))?;
+        address(&host, &node.get(if tls { "tls-port" } else { "port" })?.as_string()?)
     });
     servers.collect()
 }
