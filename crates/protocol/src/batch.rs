@@ -166,11 +166,6 @@ impl BatchWriter {
         self.text.is_empty()
     }
 
-    /// The lines so far.
-    pub fn text(&self) -> &[u8] {
-        &self.text
-    }
-
     /// The payload; a zstd frame if it has more than `compress_above` bytes and that makes it smaller.
     pub fn finish(self, compress_above: usize) -> Bytes {
         if self.text.len() > compress_above

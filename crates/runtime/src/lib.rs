@@ -11,7 +11,6 @@ pub mod duration;
 pub mod health;
 pub mod http;
 mod logs;
-pub mod message_trace;
 mod metrics;
 mod panics;
 pub mod shutdown;
