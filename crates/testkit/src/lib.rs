@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
 
 mod cluster;
+mod collector;
 mod history;
 mod http;
 mod pen;
@@ -20,6 +21,7 @@ mod viewer;
 mod wait;
 
 pub use cluster::{Cluster, ClusterNode};
+pub use collector::{Collector, ExportedSpan};
 pub use history::History;
 pub use http::{http_get, http_post, unix_get, unix_post};
 pub use pen::{Pen, message};
