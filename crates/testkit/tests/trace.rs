@@ -59,7 +59,7 @@ fn traceparent(span: &str) -> String {
 }
 
 async fn watch(stage: &Stage, text: &str) {
-    let mut viewer = stage.fanout.viewer("run-1", "channels=output");
+    let mut viewer = stage.fanout.viewer("run-1", "channels=output&variations=var-1");
     viewer.connect().await.unwrap();
     while !viewer.history.text("var-1").ends_with(text) {
         viewer.next().await.unwrap().unwrap();
@@ -120,7 +120,7 @@ async fn a_trace_that_begins_in_the_sidecar_is_told_to_who_reads_the_message() {
     for span in [append, receive, deliver] {
         assert_eq!(span.trace, accept.trace);
     }
-    // Who comes later reads it from the stream.
+    // A view that begins later reads it from the stream.
     watch(&stage, "hello").await;
     let read = stage.span(FANOUT, "read output", &accept.id).await;
     assert_eq!(read.trace, accept.trace);
