@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Collected, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -118,7 +118,7 @@ async fn serve(listener: TcpListener, received: Arc<Mutex<Received>>) {
             let received = received.clone();
             async move {
                 let path = request.uri().path().to_owned();
-                let body = request.into_body().collect().await.map(|body| body.to_bytes());
+                let body = request.into_body().collect().await.map(Collected::to_bytes);
                 received.lock().unwrap().take(&path, &body.unwrap_or_default());
                 Ok::<_, Infallible>(accepted())
             }
