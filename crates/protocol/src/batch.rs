@@ -156,6 +156,11 @@ impl BatchWriter {
         self.text.extend_from_slice(line);
     }
 
+    /// The lines so far.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.text.split(|byte| *byte == b'\n')
+    }
+
     /// Bytes so far, uncompressed.
     pub fn len(&self) -> usize {
         self.text.len()

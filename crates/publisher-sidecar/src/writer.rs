@@ -1,11 +1,14 @@
 //! One lane's way into Redis.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use opentelemetry::trace::SpanContext;
 use runcast_bus::{Append, Appended, Bus, BusError, Limits};
-use runcast_protocol::{Lane, RunId, Sequence};
+use runcast_protocol::{Lane, RunId, Sequence, keys};
+use runcast_runtime::MessageTraces;
+use runcast_runtime::message_traces::{MessageSpan, Operation, Subject};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dead_letters::{DeadLetters, is_about_the_message};
@@ -59,6 +62,7 @@ pub(crate) struct LaneWriter {
     pub(crate) graves: Arc<DeadLetters>,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: MessageTraces,
 }
 
 impl LaneWriter {
@@ -103,8 +107,9 @@ impl LaneWriter {
     }
 
     async fn append(&self, batch: CutBatch, epoch: u64, most: &mut usize) -> Result<(), Fenced> {
-        let CutBatch { cut, batch } = batch;
+        let CutBatch { cut, batch, traces } = batch;
         let Cut { first, last, after } = cut;
+        let mut span = self.span(cut, &traces);
         let batch = batch.finish(self.pace.compress_above);
         let (run, lane) = (self.run.clone(), self.lane.lane.clone());
         let append = Append { run, lane, epoch, first, last, batch, after };
@@ -112,6 +117,7 @@ impl LaneWriter {
         // The very same batch, until Redis answers: the append script knows what it has already.
         match self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await {
             Ok(reply) => {
+                drop(span);
                 if matches!(reply, Appended::Done { .. }) {
                     self.metrics.batch(self.lane.lane.channel, cut, started.elapsed());
                 }
@@ -119,11 +125,28 @@ impl LaneWriter {
                 self.settle(reply, epoch)
             }
             Err(error) => {
+                if let Some(span) = &mut span {
+                    span.fail(&error);
+                }
+                drop(span);
                 let count = cut.last.get() - cut.first.get() + 1;
                 *most = usize::try_from(count / 2).unwrap_or(1).max(1);
                 if count == 1 { self.bury(last, &error, epoch).await } else { Ok(()) }
             }
         }
+    }
+
+    /// Lasts until Redis has the batch, if any of its messages is sampled.
+    fn span(&self, cut: Cut, traces: &[SpanContext]) -> Option<MessageSpan> {
+        if traces.is_empty() {
+            return None;
+        }
+        let (lane, count) = (&self.lane.lane, cut.last.get() - cut.first.get() + 1);
+        let stream = keys::stream(&self.run, lane);
+        let subject = Subject { channel: lane.channel.as_str(), stream, count: usize::try_from(count).ok() };
+        let mut span = self.traces.begin(Operation::Append, &subject, traces, SystemTime::now())?;
+        span.set("runcast.sequence.last", cut.last.get() as i64);
+        Some(span)
     }
 
     /// Redis will never have this message: it goes where it can be looked at, and leaves a hole.
@@ -138,7 +161,7 @@ impl LaneWriter {
             }
         }
         // Cut again it is the same one, unless Redis has lost a tail: nothing else was appended.
-        if let Some(CutBatch { cut, batch }) = self.lane.next_batch(1)
+        if let Some(CutBatch { cut, batch, .. }) = self.lane.next_batch(1)
             && cut.first == number
         {
             let original = batch.finish(usize::MAX);

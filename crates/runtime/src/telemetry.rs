@@ -37,6 +37,13 @@ pub struct TelemetryConfig {
     pub otlp_sample_ratio: f64,
 }
 
+impl TelemetryConfig {
+    /// Whether there is a collector to send to.
+    pub(crate) fn exports(&self) -> bool {
+        otlp(&self.otlp_endpoint).is_some()
+    }
+}
+
 /// Logs, metrics and traces while they run. Keep it until the end and [shut it down](Self::shutdown),
 /// or the last seconds are lost.
 #[derive(Debug)]

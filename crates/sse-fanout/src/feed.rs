@@ -12,6 +12,7 @@ use runcast_protocol::{
     Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, Writer,
     keys,
 };
+use runcast_runtime::MessageTraces;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Pages, RunPages};
 use crate::ring::RingLimits;
 use crate::run_info::read_state;
+use crate::traced::Traced;
 use crate::tracker::Tracker;
 use crate::view::View;
 
@@ -59,6 +61,8 @@ pub struct FeedContext {
     pub ring: RingLimits,
     /// Where feeds are counted.
     pub metrics: Metrics,
+    /// What tells of messages that are sampled.
+    pub traces: MessageTraces,
 }
 
 /// The state of a feed's task.
@@ -335,8 +339,12 @@ impl Feed {
         }
         self.reopen(lane);
         self.context.metrics.messages.add(entries.len() as u64, &[]);
+        let traced = Traced::of(&self.context.traces, &self.run, lane, entries);
         for view in self.views.iter().filter(|view| view.selection().has_lane(lane)) {
-            view.push(lane, entries);
+            match &traced {
+                None => view.push(lane, entries),
+                Some(batch) => view.push_traced(lane, entries, batch),
+            }
         }
     }
 
