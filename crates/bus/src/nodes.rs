@@ -1,6 +1,6 @@
 //! Every server of the topology by itself, and its users: Redis does not replicate them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -124,6 +124,15 @@ fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
     servers.collect()
 }
 
+/// A user as a server tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenUser {
+    /// SHA-256 sums of its passwords, in hex.
+    pub sums: Vec<String>,
+    /// All the rest, in the server's own words.
+    pub rules: String,
+}
+
 /// One server, and a connection of its own.
 #[derive(Debug)]
 pub struct Node {
@@ -160,12 +169,27 @@ impl Node {
         self.before_7_2.store(false, Ordering::Relaxed);
     }
 
-    /// Its users, as `ACL LIST` has them: a line each.
+    /// The names of its users. Cheap, unlike `ACL LIST`: Redis 7.0 takes 0.2 ms and more of each user for that, and
+    /// serves nobody meanwhile.
     ///
     /// # Errors
     /// [`BusError`] if it cannot be asked.
-    pub async fn users(&self) -> Result<Vec<String>, BusError> {
-        Ok(self.connected.ask("ACL", vec!["LIST".into()]).await?.convert()?)
+    pub async fn user_names(&self) -> Result<Vec<String>, BusError> {
+        Ok(self.connected.ask("ACL", vec!["USERS".into()]).await?.convert()?)
+    }
+
+    /// A user as it is; none if there is none.
+    ///
+    /// # Errors
+    /// [`BusError`] if it cannot be asked.
+    pub async fn user(&self, name: &str) -> Result<Option<SeenUser>, BusError> {
+        let user = self.connected.ask("ACL", vec!["GETUSER".into(), name.into()]).await?;
+        if user.is_null() {
+            return Ok(None);
+        }
+        let mut fields: BTreeMap<String, Value> = user.convert()?;
+        let sums = fields.remove("passwords").map(Value::convert).transpose()?.unwrap_or_default();
+        Ok(Some(SeenUser { sums, rules: format!("{fields:?}") }))
     }
 
     /// Has a user with passwords of these SHA-256 sums (in hex), whatever it was before. Connections stay.
