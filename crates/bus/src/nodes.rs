@@ -124,6 +124,19 @@ fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
     servers.collect()
 }
 
+/// The same words for the same value: the fields of maps come in any order.
+fn words(value: Value) -> String {
+    let all = |words: Vec<String>| format!("[{}]", words.join(" "));
+    match value {
+        Value::Array(values) => all(values.into_iter().map(words).collect()),
+        Value::Map(_) => {
+            let fields: BTreeMap<String, Value> = value.convert().unwrap_or_default();
+            all(fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect())
+        }
+        value => value.as_string().unwrap_or_default(),
+    }
+}
+
 /// A user as a server tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenUser {
@@ -189,7 +202,8 @@ impl Node {
         }
         let mut fields: BTreeMap<String, Value> = user.convert()?;
         let sums = fields.remove("passwords").map(Value::convert).transpose()?.unwrap_or_default();
-        Ok(Some(SeenUser { sums, rules: format!("{fields:?}") }))
+        let rules: Vec<String> = fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect();
+        Ok(Some(SeenUser { sums, rules: rules.join(" ") }))
     }
 
     /// Has a user with passwords of these SHA-256 sums (in hex), whatever it was before. Connections stay.

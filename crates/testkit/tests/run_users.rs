@@ -206,7 +206,9 @@ async fn rotate_under_a_sidecar(url: &str, port: u16) {
     }
     drop(agent);
     let mut viewer = fanout.viewer("r", "");
-    viewer.watch_to_end(DEADLINE).await.unwrap();
+    let ended = viewer.watch_to_end(DEADLINE).await;
+    let seen = viewer.history.text("v");
+    assert!(ended.is_ok(), "{ended:?}, {} of {} bytes, {:?}", seen.len(), said.len(), viewer.history.others);
     assert_eq!(viewer.history.text("v"), said);
     assert!(viewer.history.gaps.is_empty());
     println!("{} lines, two passwords, none lost", said.lines().count());
