@@ -1,6 +1,6 @@
 //! Every server of the topology by itself, and its users: Redis does not replicate them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -124,6 +124,28 @@ fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
     servers.collect()
 }
 
+/// The same words for the same value: the fields of maps come in any order.
+fn words(value: Value) -> String {
+    let all = |words: Vec<String>| format!("[{}]", words.join(" "));
+    match value {
+        Value::Array(values) => all(values.into_iter().map(words).collect()),
+        Value::Map(_) => {
+            let fields: BTreeMap<String, Value> = value.convert().unwrap_or_default();
+            all(fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect())
+        }
+        value => value.as_string().unwrap_or_default(),
+    }
+}
+
+/// A user as a server tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenUser {
+    /// SHA-256 sums of its passwords, in hex.
+    pub sums: Vec<String>,
+    /// All the rest, in the server's own words.
+    pub rules: String,
+}
+
 /// One server, and a connection of its own.
 #[derive(Debug)]
 pub struct Node {
@@ -160,12 +182,28 @@ impl Node {
         self.before_7_2.store(false, Ordering::Relaxed);
     }
 
-    /// Its users, as `ACL LIST` has them: a line each.
+    /// The names of its users. Cheap, unlike `ACL LIST`: Redis 7.0 takes 0.2 ms and more of each user for that, and
+    /// serves nobody meanwhile.
     ///
     /// # Errors
     /// [`BusError`] if it cannot be asked.
-    pub async fn users(&self) -> Result<Vec<String>, BusError> {
-        Ok(self.connected.ask("ACL", vec!["LIST".into()]).await?.convert()?)
+    pub async fn user_names(&self) -> Result<Vec<String>, BusError> {
+        Ok(self.connected.ask("ACL", vec!["USERS".into()]).await?.convert()?)
+    }
+
+    /// A user as it is; none if there is none.
+    ///
+    /// # Errors
+    /// [`BusError`] if it cannot be asked.
+    pub async fn user(&self, name: &str) -> Result<Option<SeenUser>, BusError> {
+        let user = self.connected.ask("ACL", vec!["GETUSER".into(), name.into()]).await?;
+        if user.is_null() {
+            return Ok(None);
+        }
+        let mut fields: BTreeMap<String, Value> = user.convert()?;
+        let sums = fields.remove("passwords").map(Value::convert).transpose()?.unwrap_or_default();
+        let rules: Vec<String> = fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect();
+        Ok(Some(SeenUser { sums, rules: rules.join(" ") }))
     }
 
     /// Has a user with passwords of these SHA-256 sums (in hex), whatever it was before. Connections stay.
