@@ -3,12 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a measurement")]
 
-use std::io::Write;
 use std::time::Duration;
 
-use runcast_testkit::{Collector, Fanout, Process, Redis, Sidecar};
+use runcast_testkit::{Collector, Fanout, Process, Redis, Sidecar, unix_post};
 
-/// So many lines at a time, so that the exporter's queue never overflows and no span is saved.
+/// So many messages at a time, so that the exporter's queue never overflows and no span is saved.
 const LINES: usize = 40;
 const BURSTS: usize = 400;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -34,31 +33,28 @@ async fn measure(ratio: Option<f64>) -> (f64, f64, usize) {
         });
     let mut viewer = fanout.viewer("run-1", "channels=output");
     viewer.connect().await.unwrap();
-    let mut agent = sidecar.pipe();
-    let mut stdin = agent.child().stdin.take().unwrap();
-    stdin.write_all(b"begin\n").unwrap();
-    while viewer.history.text("var-1").is_empty() {
-        viewer.next().await.unwrap().unwrap();
-    }
-    let line = format!("{}\n", "word ".repeat(20));
-    let burst = line.repeat(LINES);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("sidecar.sock");
+    let agent = sidecar.serve(&socket).await;
+    let burst = format!("{{\"type\":\"output\",\"content\":\"{}\"}}\n", "word ".repeat(20)).repeat(LINES);
     let before = (cpu(&agent), cpu(fanout.process()));
     let writing = tokio::spawn(async move {
         let mut tick = tokio::time::interval(PAUSE);
         for _ in 0..BURSTS {
             tick.tick().await;
-            stdin.write_all(burst.as_bytes()).unwrap();
+            let answer = unix_post(&socket, "/v1/messages", "application/x-ndjson", burst.clone()).await;
+            assert_eq!(answer.unwrap().0, 200);
         }
-        stdin.write_all(b"over\n").unwrap();
-        stdin
     });
-    let first = viewer.history.position("output/var-1");
-    while !viewer.next().await.unwrap().unwrap().data.contains("over\\n") {}
-    let messages = (viewer.history.position("output/var-1") - first) as f64;
+    let messages = LINES * BURSTS;
+    while viewer.history.position("output/var-1") < messages as u64 {
+        viewer.next().await.unwrap().unwrap();
+    }
+    writing.await.unwrap();
     // The last spans are on their way for as long as this.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let after = (cpu(&agent), cpu(fanout.process()));
-    drop(writing.await.unwrap());
+    let messages = messages as f64;
     ((after.0 - before.0) / messages, (after.1 - before.1) / messages, collector.spans().len())
 }
 
