@@ -1,0 +1,59 @@
+#!/bin/sh
+# Starts a Redis server, in the part that falls to it.
+set -eu
+# shellcheck source=lib.sh
+. "${ETC:=/etc/runcast/redis}/lib.sh"
+
+# A primary that comes back without its data would have its replicas empty themselves, too. Then it is better that
+# the sentinels make one of those the primary: for that, it stays down until they have.
+await_other_primary() {
+  say "the sentinels call this node the primary, but its data is gone; waiting for them to choose another"
+  for _ in $(seq 60); do
+    sleep 1
+    found=$(primary_by_sentinels)
+    if [ -n "$found" ] && [ "$found" != "$(me)" ]; then
+      echo "$found"
+      return
+    fi
+  done
+  say "no other was chosen; starting empty"
+  me
+}
+
+part() {
+  case $TOPOLOGY in
+    sentinel)
+      primary=$(primary)
+      if [ "$primary" = "$(me)" ] && [ ! -e "$DATA/appendonlydir" ] && [ -n "$(primary_by_sentinels)" ]; then
+        primary=$(await_other_primary)
+      fi
+      say "primary: $primary"
+      # By name, not by address: addresses change with each restart of a pod.
+      echo "replica-announce-ip $(me)"
+      echo "replica-announce-port $PORT"
+      [ "$primary" = "$(me)" ] || echo "replicaof $primary $PORT"
+      ;;
+    cluster)
+      echo "cluster-enabled yes"
+      echo "cluster-config-file $DATA/nodes.conf"
+      echo "cluster-announce-ip $POD_IP"
+      echo "cluster-announce-hostname $(me)"
+      # Clients are sent to names, which the certificate is for.
+      echo "cluster-preferred-endpoint-type hostname"
+      ;;
+  esac
+}
+
+users "$ETC/users.acl" >"$RUNTIME/users.acl"
+{
+  cat "$ETC/redis.conf"
+  listen "$PORT"
+  echo "dir $DATA"
+  echo "aclfile $RUNTIME/users.acl"
+  echo "masteruser replication"
+  echo "masterauth $(password replication)"
+  part
+} >"$RUNTIME/redis.conf"
+
+if [ "$TOPOLOGY" = cluster ]; then "$ETC/keep-cluster.sh" & fi
+exec redis-server "$RUNTIME/redis.conf"

@@ -1,0 +1,33 @@
+{{/*
+Redis' users. What Runcast's own may do is printed by crates/bus (`cargo run -p runcast-bus --example acl`) into
+files/users.acl, and a test there fails if that is not so any more; here are only those that Redis itself needs.
+Passwords' hashes are put in when a pod starts, from the Secret.
+*/}}
+{{- define "runcast.acl" -}}
+user default off
+user admin on ~* &* +@all #%admin%
+user replication on +psync +replconf +ping #%replication%
+user sentinel on &* +multi +slaveof +replicaof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill #%sentinel%
+user probe on +ping +info +role #%probe%
+{{ include "runcast.acl.services" . }}
+{{- end -}}
+
+{{- define "runcast.acl.services" -}}
+{{- $rules := list -}}
+{{- range .Files.Get "files/users.acl" | splitList "\n" -}}
+{{- $name := index (splitList " " (printf "%s  " .)) 1 -}}
+{{- if and $name (or (ne $name "runcast-agents") $.Values.redis.auth.sharedAgents) -}}
+{{- $rules = append $rules (printf "%s #%%%s%%" . $name) -}}
+{{- end -}}
+{{- end -}}
+{{- join "\n" $rules -}}
+{{- end -}}
+
+{{/*
+The sentinels' users. Who can reach a sentinel may ask without a password where the primary is, and nothing else:
+addresses with passwords would have to be given to every client.
+*/}}
+{{- define "runcast.acl.sentinel" -}}
+user default on nopass &+switch-master -@all +hello +ping +role +info +client|id +client|setname +client|setinfo +subscribe +unsubscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|ckquorum
+user sentinel on ~* &* +@all #%sentinel%
+{{- end -}}
