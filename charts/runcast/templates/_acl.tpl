@@ -2,9 +2,12 @@
 Redis' users. What Runcast's own may do is printed by crates/bus (`cargo run -p runcast-bus --example acl`) into
 files/users.acl, and a test there fails if that is not so any more; here are only those that Redis itself needs.
 Passwords' hashes are put in when a pod starts, from the Secret.
+
+The user `default` is off, so nobody is it; but Redis itself is while it reads its append-only file, and without rights
+it would leave out, silently, what transactions and scripts wrote.
 */}}
 {{- define "runcast.acl" -}}
-user default off
+user default off ~* &* +@all
 user admin on ~* &* +@all #%admin%
 user replication on +psync +replconf +ping #%replication%
 user sentinel on &* +multi +slaveof +replicaof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill #%sentinel%
@@ -28,6 +31,6 @@ The sentinels' users. Who can reach a sentinel may ask without a password where 
 addresses with passwords would have to be given to every client.
 */}}
 {{- define "runcast.acl.sentinel" -}}
-user default on nopass &+switch-master -@all +hello +ping +role +info +client|id +client|setname +client|setinfo +subscribe +unsubscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|ckquorum
+user default on nopass &+switch-master -@all +hello +ping +role +info +client|id +client|setname +subscribe +unsubscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +sentinel|replicas +sentinel|ckquorum
 user sentinel on ~* &* +@all #%sentinel%
 {{- end -}}

@@ -20,11 +20,20 @@ await_other_primary() {
   me
 }
 
+# Whether another node has keys: then there is something to lose.
+others_have_data() {
+  for host in $HOSTS; do
+    [ "$host" = "$(me)" ] && continue
+    if CLI_USER=probe cli "$host" "$PORT" INFO keyspace | grep -q '^db0:keys='; then return 0; fi
+  done
+  return 1
+}
+
 part() {
   case $TOPOLOGY in
     sentinel)
       primary=$(primary)
-      if [ "$primary" = "$(me)" ] && [ ! -e "$DATA/appendonlydir" ] && [ -n "$(primary_by_sentinels)" ]; then
+      if [ "$primary" = "$(me)" ] && [ ! -e "$DATA/appendonlydir" ] && others_have_data; then
         primary=$(await_other_primary)
       fi
       say "primary: $primary"

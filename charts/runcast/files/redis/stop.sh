@@ -8,26 +8,35 @@ export CLI_USER=admin
 
 is_primary() { [ "$(info replication role)" = master ]; }
 
-# until_handed_over SECONDS
-until_handed_over() {
-  for _ in $(seq "$1"); do
-    is_primary || { say "handed over"; return 0; }
-    sleep 1
-  done
-  return 1
+# Whom the sentinels call the primary, once that is not us any more. They need seconds more to make this server a
+# replica, but nobody waits for that.
+successor() {
+  now=$(primary_by_sentinels)
+  [ "$now" = "$(me)" ] || echo "$now"
 }
 
 by_sentinel() {
-  # Writers wait, instead of losing what the replica does not get any more.
-  cli "$(me)" "$PORT" CLIENT PAUSE 4000 WRITE
-  for host in $HOSTS; do
-    # Our own sentinel is about to end as well.
-    [ "$host" != "$(me)" ] || continue
-    answer=$(CLI_USER=sentinel cli "$host" "$SENTINEL_PORT" SENTINEL FAILOVER $NAME)
-    if [ "$answer" = OK ] && until_handed_over 15; then return; fi
-    say "the sentinel of $host did not fail over: $answer"
+  # A sentinel that has just started knows no replica for up to ten seconds.
+  for _ in $(seq 25); do
+    for host in $HOSTS; do
+      # Our own sentinel is about to end as well.
+      [ "$host" != "$(me)" ] || continue
+      # Writers wait, instead of losing what the replica does not get any more. Not for long: the sentinels' own
+      # publishing waits as well, and then they take us for dead.
+      cli "$(me)" "$PORT" CLIENT PAUSE 4000 WRITE >/dev/null
+      answer=$(CLI_USER=sentinel cli "$host" "$SENTINEL_PORT" SENTINEL FAILOVER $NAME)
+      say "asked the sentinel of $host for a failover: $answer"
+      if [ "$answer" = OK ]; then break 2; fi
+      cli "$(me)" "$PORT" CLIENT UNPAUSE >/dev/null
+    done
+    sleep 1
   done
-  cli "$(me)" "$PORT" CLIENT UNPAUSE
+  for _ in $(seq 20); do
+    now=$(CLI_USER='' successor)
+    if [ -n "$now" ]; then say "handed over to $now"; return; fi
+    sleep 0.5
+  done
+  say "nobody took over"
 }
 
 by_cluster() {
@@ -38,7 +47,10 @@ by_cluster() {
     # It has the master's writers wait, and takes over once it has everything.
     answer=$(cli "${at%:*}" "${at##*:}" CLUSTER FAILOVER)
     say "asked $at to take over: $answer"
-    if [ "$answer" = OK ] && until_handed_over 10; then break; fi
+    for _ in $(seq 20); do
+      is_primary || { say "handed over to $at"; return; }
+      sleep 0.5
+    done
   done
 }
 
