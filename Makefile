@@ -18,7 +18,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 # What `make bench` is told, e.g. BENCH="--scenario S1,S2 --rounds 1"; see runcast-bench run --help.
 BENCH ?=
 
-.PHONY: chart-docs chart-test images bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: chart-docs chart-redis chart-test images bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -117,8 +117,18 @@ chart-test: ## Renders the chart with many values, with two majors of Helm, and 
 	@scripts/tools.sh chart
 	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/test.py
 
-chart-docs: ## Makes values.schema.json and the chart's table of values from values.yaml
+chart-redis: bins ## The chart's Redis on loopback, with the real programs, killed and robbed of its data
+	@scripts/tools.sh
 	@scripts/tools.sh chart
+	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/redis.py
+
+images: ## Builds the images of all programs, with docker, podman or buildah
+	@docker/images.sh
+
+chart-docs: ## Makes the chart's schema and table of values from values.yaml, and its Redis users from the code
+	@scripts/tools.sh chart
+	cargo run --quiet -p runcast-bus --example acl >target/users.acl
+	mv target/users.acl charts/runcast/files/users.acl
 	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/docs.py
 
 deny: ## Checks dependencies: advisories, licences, sources

@@ -51,6 +51,7 @@ auth:
 
 {{- define "runcast.config.sse-fanout" -}}
 {{ include "runcast.config.common" . }}
+{{ include "runcast.config.auth" . }}
 http:
   listen: "0.0.0.0:8080"
 admin:

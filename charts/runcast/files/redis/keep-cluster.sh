@@ -1,6 +1,7 @@
 #!/bin/sh
-# Beside each node of a cluster: makes the cluster once, and has the nodes find one another again, for their addresses
-# change when pods restart, and if all of them do at once nobody can tell anybody.
+# Beside each node of a cluster: makes the cluster once; has the nodes find one another again, for their addresses change
+# when pods restart, and if all of them do at once nobody can tell anybody; and has one whose volume was lost take
+# part again.
 set -u
 # shellcheck source=lib.sh
 . "${ETC:=/etc/runcast/redis}/lib.sh"
@@ -37,9 +38,39 @@ meet() {
   done
 }
 
+# A node that lost its volume comes back as another: that it was is to be forgotten. Each node does so for itself.
+forget() {
+  cluster NODES | awk '
+    { split($2, address, ","); host = address[2] }
+    $3 ~ /noaddr/ || $3 ~ /fail/ && $3 !~ /fail\?/ { gone[$1] = host; next }
+    { here[host] = 1 }
+    END { for (id in gone) if (gone[id] != "" && gone[id] in here) print id }
+  ' | while read -r id; do
+    say "forgetting $id, in whose place there is another"
+    cluster FORGET "$id" >/dev/null
+  done
+}
+
+# A master that has nothing, where all slots have theirs, becomes a replica of the one with the fewest.
+serve() {
+  [ "$(cluster INFO | tr -d '\r' | sed -n 's/^cluster_slots_ok://p')" = 16384 ] || return
+  master=$(cluster NODES | awk '
+    $3 ~ /myself/ { if ($3 ~ /master/ && NF == 8) idle = 1; next }
+    $3 ~ /fail|noaddr|handshake/ { next }
+    $3 ~ /master/ && NF > 8 { replicas[$1] += 0 }
+    $3 ~ /slave/ { replicas[$4]++ }
+    END { if (idle) for (id in replicas) print replicas[id], id }
+  ' | sort -n | sed -n '1s/.* //p')
+  [ -z "$master" ] || say "becoming a replica of $master: $(cluster REPLICATE "$master")"
+}
+
 while :; do
   sleep 3
   if [ "$(me)" = "$(first)" ] && all_are_new; then create; fi
   # Nodes that belong to no cluster wait for the first, so that two clusters never begin.
-  [ "$(cluster NODES | wc -l)" -le 1 ] || meet
+  if [ "$(cluster NODES | wc -l)" -gt 1 ]; then
+    forget
+    meet
+    serve
+  fi
 done

@@ -29,6 +29,26 @@ others_have_data() {
   return 1
 }
 
+# Whether the others still take this node for a master that has slots. `id ip:port@bus,hostname flags … slots`
+serves_for_others() {
+  for host in $HOSTS; do
+    [ "$host" = "$(me)" ] && continue
+    if CLI_USER='admin' cli "$host" "$PORT" CLUSTER NODES |
+      awk -v me="$(me)" '{ split($2, address, ",") } address[2] == me && $3 ~ /master/ && $3 !~ /fail$|fail,|noaddr/ && NF > 8 { found = 1 } END { exit !found }'
+    then return 0; fi
+  done
+  return 1
+}
+
+# The same for a cluster: its replica would follow it into emptiness if the address were the same.
+await_other_master() {
+  for _ in $(seq 60); do
+    serves_for_others || return 0
+    say "the others call this node a master, but its data is gone; waiting for its replica to take over"
+    sleep 1
+  done
+}
+
 part() {
   case $TOPOLOGY in
     sentinel)
@@ -43,6 +63,7 @@ part() {
       [ "$primary" = "$(me)" ] || echo "replicaof $primary $PORT"
       ;;
     cluster)
+      [ -e "$DATA/nodes.conf" ] || await_other_master
       echo "cluster-enabled yes"
       echo "cluster-config-file $DATA/nodes.conf"
       echo "cluster-announce-ip $POD_IP"
