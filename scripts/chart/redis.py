@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from places import PROGRAMS, ROOT
-from redis_live import Node, Release, free_port, temporary, until
+from redis_live import TLS, Node, Release, free_port, temporary, until
 
 TEXT = "".join((ROOT / f"examples/texts/{name}.md").read_text() for name in ["atlas", "relay", "tides"]) * 4
 
@@ -31,7 +31,7 @@ class Programs:
     def environment(self, user: str, **more: str) -> dict[str, str]:
         settings = {
             "PATH": os.environ["PATH"], "HOME": str(self.release.folder), "RUNCAST__REDIS__URL": self.release.url,
-            "RUNCAST__REDIS__CA_FILE": f"{self.release.folder}/certs/ca.crt", "RUNCAST__REDIS__USERNAME": user,
+            "RUNCAST__REDIS__CA_FILE": f"{self.release.folder}/certs/ca.crt" if TLS else "", "RUNCAST__REDIS__USERNAME": user,
             "RUNCAST__REDIS__PASSWORD": self.release.passwords[user],
         }
         return settings | more

@@ -1,5 +1,6 @@
 """The chart's Redis, started as processes on loopback from what Helm renders: the same scripts, configuration, users and
-TLS as in pods, with an address of its own for each node. `make chart-redis`."""
+TLS as in pods, with an address of its own for each node. `make chart-redis`. With TLS=off in the environment, for servers that
+are built without it."""
 
 import base64
 import os
@@ -16,6 +17,7 @@ from helm import Case
 from places import CHART
 
 CI = CHART / "ci"
+TLS = os.environ.get("TLS") != "off"
 
 
 def free_port() -> int:
@@ -86,7 +88,7 @@ class Release:
 
     def __init__(self, topology: str, folder: Path) -> None:
         self.folder = folder
-        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true",))
+        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", f"tls.enabled={str(TLS).lower()}"))
         objects = helm.template("helm", case)
         found = {helm.name(one): one for one in objects}
         workload = found["StatefulSet/rc-runcast-redis"]
@@ -108,7 +110,7 @@ class Release:
         query = "&".join(f"node={host}:{self.entry}" for host in self.hosts[1:])
         kind = {"sentinel": "-sentinel", "cluster": "-cluster", "standalone": ""}[topology]
         service = "sentinelServiceName=runcast&" if topology == "sentinel" else ""
-        self.url = f"rediss{kind}://{self.hosts[0]}:{self.entry}?{service}{query}".rstrip("?&")
+        self.url = f"redis{'s' if TLS else ''}{kind}://{self.hosts[0]}:{self.entry}?{service}{query}".rstrip("?&")
 
     @property
     def entry(self) -> int:
@@ -147,7 +149,9 @@ class Release:
 
     def cli(self, host: str, *words: str, user: str | None = "admin", port: int | None = None) -> str:
         """What a server answers."""
-        command = ["redis-cli", "-h", host, "-p", str(port or self.port), "--tls", "--cacert", f"{self.folder}/certs/ca.crt"]
+        command = ["redis-cli", "-h", host, "-p", str(port or self.port)]
+        if TLS:
+            command += ["--tls", "--cacert", f"{self.folder}/certs/ca.crt"]
         environment = {"PATH": os.environ["PATH"]}
         if user:
             command += ["--user", user, "--no-auth-warning"]
