@@ -110,6 +110,7 @@ def wrong_with(name: str, before: dict, after: dict | None) -> list[str]:
     if environment.get("RUNCAST__RUN__VARIATIONS") != ("3" if name == "full" else "0"):
         wrong.append("variations are not those of the annotation")
     secrets = {one["valueFrom"]["secretKeyRef"]["name"] for one in first["env"] if "secretKeyRef" in one.get("valueFrom", {})}
+    secrets |= {volume["secret"]["secretName"] for volume in after["spec"]["volumes"] if "secret" in volume}
     if secrets and secrets not in ({"our-secret"}, {"runcast-run-run-1"}, {"runcast-agents"}):
         wrong.append(f"credentials are {secrets}")
     return wrong

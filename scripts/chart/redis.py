@@ -50,6 +50,8 @@ class Programs:
                 f"RUNCAST__{section}__LISTEN": f"127.0.0.1:{self.ports[name]}",
                 "RUNCAST__ADMIN__LISTEN": f"127.0.0.1:{self.admin[name]}",
             }
+            if name == "control":
+                listen["RUNCAST__ACL__MANAGE"] = "true"
             self.start(f"runcast-{name}", environment=self.environment(f"runcast-{name}", **listen))
         for name in self.ports:
             until(f"{name} is ready", lambda name=name: self.is_ready(name))
@@ -61,12 +63,26 @@ class Programs:
         except OSError:
             return False
 
+    def create_run(self, run: str) -> Path:
+        """Has the control-plane make a run with its user; the file with the password."""
+        file = self.release.folder / f"{run}.password"
+        subprocess.run(
+            [PROGRAMS / "runcast", "--control", f"http://127.0.0.1:{self.ports['control']}",
+             "acl", "create", run, "var-0", "--password-file", file],
+            env={"PATH": os.environ["PATH"], "HOME": str(self.release.folder)}, check=True, capture_output=True, timeout=60,
+        )
+        return file
+
     def agent(self, run: str, tokens: int) -> subprocess.Popen:
         journal = self.release.folder / f"journal-{run}"
         journal.mkdir()
         text = self.release.folder / "text.md"
         text.write_text(TEXT)
-        more = {"RUNCAST__JOURNAL__FOLDER": str(journal), "RUNCAST__RUN__VARIATIONS": "1"}
+        more = {
+            "RUNCAST__JOURNAL__FOLDER": str(journal), "RUNCAST__RUN__VARIATIONS": "1",
+            "RUNCAST__REDIS__USERNAME": f"runcast-run-{run}", "RUNCAST__REDIS__PASSWORD": "",
+            "RUNCAST__REDIS__PASSWORD_FILE": str(self.create_run(run)),
+        }
         command = [PROGRAMS / "sample-agent", "--text", text, "--quiet", "--think", "0s", "--tokens-per-second", tokens]
         return self.start(
             "runcast-sidecar", "--run", run, "--variation", "var-0", "exec", "--", *map(str, command),

@@ -19,7 +19,9 @@ user probe on +ping +info +role #%probe%
 {{- $rules := list -}}
 {{- range .Files.Get "files/users.acl" | splitList "\n" -}}
 {{- $name := index (splitList " " (printf "%s  " .)) 1 -}}
-{{- if and $name (or (ne $name "runcast-agents") $.Values.redis.auth.sharedAgents) -}}
+{{- /* The control-plane's is there twice: as it is, and as it must be to make users. */ -}}
+{{- $isManaging := contains "+acl|setuser" . -}}
+{{- if and $name (or (ne $name "runcast-agents") $.Values.redis.auth.sharedAgents) (or (ne $name "runcast-control") (eq $isManaging $.Values.redis.auth.manageRuns)) -}}
 {{- $rules = append $rules (printf "%s #%%%s%%" . $name) -}}
 {{- end -}}
 {{- end -}}

@@ -66,6 +66,10 @@ tls:
 {{- define "runcast.config.control-plane" -}}
 {{ include "runcast.config.common" . }}
 {{ include "runcast.config.auth" . }}
+{{- if and .root.Values.redis.auth.manageRuns (include "runcast.redis.users" .root) }}
+acl:
+  manage: true
+{{- end }}
 grpc:
   listen: "0.0.0.0:50051"
 admin:

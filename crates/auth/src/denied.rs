@@ -9,6 +9,9 @@ pub enum Denied {
     /// What came is no token, or nobody we trust has signed it.
     #[error("the token is not valid")]
     Invalid,
+    /// The ticket was used, or is too old.
+    #[error("the ticket was used or has expired; get a new one with POST /v1/tickets")]
+    Spent,
     /// It is over.
     #[error("the token has expired")]
     Expired,
@@ -28,7 +31,9 @@ impl Denied {
     #[must_use]
     pub fn status(self) -> http::StatusCode {
         match self {
-            Self::Missing | Self::Invalid | Self::Expired | Self::Revoked => http::StatusCode::UNAUTHORIZED,
+            Self::Missing | Self::Invalid | Self::Spent | Self::Expired | Self::Revoked => {
+                http::StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden => http::StatusCode::FORBIDDEN,
             Self::Unavailable => http::StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -40,10 +45,17 @@ impl Denied {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
+            Self::Spent => "spent",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::Forbidden => "forbidden",
             Self::Unavailable => "unavailable",
         }
+    }
+
+    /// The data of the event `end` that ends a stream: JSON with the reason.
+    #[must_use]
+    pub fn end(self) -> String {
+        format!("{{\"reason\":\"{}\"}}", self.reason())
     }
 }

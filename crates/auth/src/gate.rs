@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use runcast_bus::{Bus, Inbox, Incoming, Subscriber};
-use runcast_protocol::{RunId, keys};
+use runcast_bus::{Bus, Subscriber};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{AuthConfig, Mode};
-use crate::{Denied, Grant, Operation, Token, Verifier};
-
-/// Revocations that may wait for a stream; what does not fit is asked for.
-const REVOCATIONS: usize = 64;
-/// Whether a stream's token was revoked is asked again after so long, if Redis could not be asked.
-const AGAIN: Duration = Duration::from_secs(1);
+use crate::lease::Register;
+use crate::warden;
+use crate::{Access, Denied, Grant, Ticket, TicketRequest, Token, Verifier};
 
 /// Lets in who has a token. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,18 +20,17 @@ pub struct Gate(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    verifier: Option<Verifier>,
-    cookie: String,
     bus: Bus,
-    subscriber: Subscriber,
+    /// None where no tokens are asked for.
+    checks: Option<Checks>,
 }
 
-/// What somebody who was let in may do.
-#[derive(Debug, Clone)]
-pub struct Access {
-    /// None where no tokens are asked for: everything.
-    grant: Option<Arc<Grant>>,
-    gate: Gate,
+#[derive(Debug)]
+struct Checks {
+    verifier: Verifier,
+    cookie: String,
+    leases: Register,
+    _warden: AbortOnDropHandle<()>,
 }
 
 impl Gate {
@@ -48,8 +44,13 @@ impl Gate {
         bus: Bus,
         subscriber: Subscriber,
     ) -> anyhow::Result<Self> {
-        let verifier = match config.mode {
-            Mode::Jwt => Some(Verifier::open(config)?),
+        let checks = match config.mode {
+            Mode::Jwt => {
+                let (verifier, leases) = (Verifier::open(config)?, Register::default());
+                let warden = tokio::spawn(warden::watch(leases.clone(), bus.clone(), subscriber));
+                let cookie = config.cookie.clone();
+                Some(Checks { verifier, cookie, leases, _warden: AbortOnDropHandle::new(warden) })
+            }
             Mode::Unset if !address.ip().is_loopback() => anyhow::bail!(
                 "auth.mode is not set, and {address} can be reached from other machines: set it to jwt, or to \
                  off if whoever comes may see and do everything"
@@ -59,111 +60,83 @@ impl Gate {
                 None
             }
         };
-        Ok(Self(Arc::new(Inner { verifier, cookie: config.cookie.clone(), bus, subscriber })))
+        Ok(Self(Arc::new(Inner { bus, checks })))
     }
 
     /// What a request may do, by its token.
     ///
     /// # Errors
-    /// Any [`Denied`] but [`Denied::Forbidden`].
+    /// Any [`Denied`] but [`Denied::Forbidden`] and [`Denied::Spent`].
     pub async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<Access, Denied> {
-        let Some(verifier) = &self.0.verifier else { return Ok(Access { grant: None, gate: self.clone() }) };
-        let token = Token::of(method, headers, &self.0.cookie).ok_or(Denied::Missing)?;
-        let grant = verifier.verify(&token, Timestamp::now()).await?;
-        self.check_revoked(&grant).await?;
-        Ok(Access { grant: Some(Arc::new(grant)), gate: self.clone() })
+        let Some(checks) = &self.0.checks else { return Ok(Access::to_everything()) };
+        let token = Token::of(method, headers, &checks.cookie).ok_or(Denied::Missing)?;
+        let grant = checks.verifier.verify(&token, Timestamp::now()).await?;
+        self.enter(checks, grant).await
     }
 
-    async fn check_revoked(&self, grant: &Grant) -> Result<(), Denied> {
-        let Some(id) = grant.id() else { return Ok(()) };
-        match self.0.bus.is_revoked(id).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Denied::Revoked),
-            Err(error) => {
-                tracing::warn!(%error, "cannot ask whether a token was revoked");
-                Err(Denied::Unavailable)
-            }
+    /// The same for who may come with a ticket in the address instead, which counts more than headers do and is
+    /// used up by it. A stream that begins with it lives as long as the token that it was had for.
+    ///
+    /// # Errors
+    /// Any [`Denied`] but [`Denied::Forbidden`].
+    pub async fn admit_with(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        ticket: Option<&str>,
+    ) -> Result<Access, Denied> {
+        let (Some(checks), Some(ticket)) = (&self.0.checks, ticket) else {
+            return self.admit(method, headers).await;
+        };
+        let ticket = Ticket::parse(ticket).ok_or(Denied::Spent)?;
+        let claims = self.0.bus.take_ticket(&ticket.digest()).await.map_err(unavailable)?;
+        let grant = Grant::parse(&claims.ok_or(Denied::Spent)?)?;
+        if checks.end(&grant) <= warden::milliseconds(Timestamp::now()) {
+            return Err(Denied::Expired);
         }
+        self.enter(checks, grant).await
+    }
+
+    /// A ticket for viewing what the access allows and the request asks for, which can be used for `life`.
+    /// Where no tokens are asked for, one that nobody needs.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] if it asks for more than the access allows; [`Denied::Unavailable`].
+    pub async fn ticket(
+        &self,
+        access: &Access,
+        request: &TicketRequest,
+        life: Duration,
+    ) -> Result<Ticket, Denied> {
+        let ticket = Ticket::new()?;
+        if let Some(grant) = access.grant() {
+            let claims = grant.narrowed(request)?.claims();
+            self.0.bus.keep_ticket(&ticket.digest(), claims.into(), life).await.map_err(unavailable)?;
+        }
+        Ok(ticket)
+    }
+
+    /// Lets somebody in, unless the token was revoked. It is entered before that is asked: a revocation from
+    /// before is found, and one from now on is heard.
+    async fn enter(&self, checks: &Checks, grant: Grant) -> Result<Access, Denied> {
+        let lease = checks.leases.enter(checks.end(&grant), grant.id());
+        if let Some(id) = grant.id()
+            && self.0.bus.is_revoked(id).await.map_err(unavailable)?
+        {
+            return Err(Denied::Revoked);
+        }
+        Ok(Access::new(grant, lease))
     }
 }
 
-impl Access {
-    /// Whether it allows an operation on a run; to be asked before anybody looks whether there is such a run.
-    ///
-    /// # Errors
-    /// [`Denied::Forbidden`].
-    pub fn may(&self, operation: Operation, run: &RunId) -> Result<(), Denied> {
-        self.grant.as_ref().map_or(Ok(()), |grant| grant.may(operation, run))
+impl Checks {
+    /// When what is granted ends, in milliseconds since 1970.
+    fn end(&self, grant: &Grant) -> u64 {
+        grant.expires().saturating_add(self.verifier.leeway()).saturating_mul(1000)
     }
+}
 
-    /// Whether it allows an operation on some run.
-    ///
-    /// # Errors
-    /// [`Denied::Forbidden`].
-    pub fn allows(&self, operation: Operation) -> Result<(), Denied> {
-        self.grant.as_ref().map_or(Ok(()), |grant| grant.allows(operation))
-    }
-
-    /// Whether it covers a run: what lists show.
-    #[must_use]
-    pub fn covers(&self, run: &RunId) -> bool {
-        self.grant.as_ref().is_none_or(|grant| grant.covers(run))
-    }
-
-    /// Whether it allows what tells something of all channels.
-    ///
-    /// # Errors
-    /// [`Denied::Forbidden`].
-    pub fn all_channels(&self) -> Result<(), Denied> {
-        self.grant.as_ref().map_or(Ok(()), |grant| grant.all_channels())
-    }
-
-    /// A query, narrowed to the channels that it allows.
-    ///
-    /// # Errors
-    /// [`Denied::Forbidden`] if it names another.
-    pub fn narrow(&self, query: &str) -> Result<String, Denied> {
-        self.grant.as_ref().map_or_else(|| Ok(query.to_owned()), |grant| grant.narrow(query))
-    }
-
-    /// Who it is, if a token says so.
-    #[must_use]
-    pub fn subject(&self) -> Option<&str> {
-        self.grant.as_ref()?.subject()
-    }
-
-    /// Waits until it is over: [`Denied::Expired`] or [`Denied::Revoked`].
-    pub async fn ends(self) -> Denied {
-        let Some(grant) = &self.grant else { return std::future::pending().await };
-        let leeway = self.gate.0.verifier.as_ref().map_or(0, Verifier::leeway);
-        let left = grant.lives(Timestamp::now()).unwrap_or_default() + Duration::from_secs(leeway);
-        tokio::select! {
-            () = tokio::time::sleep(left) => Denied::Expired,
-            () = self.revoked(grant) => Denied::Revoked,
-        }
-    }
-
-    async fn revoked(&self, grant: &Grant) {
-        let Some(id) = grant.id() else { return std::future::pending().await };
-        let mut inbox: Inbox = self.gate.0.subscriber.inbox(REVOCATIONS);
-        inbox.subscribe([keys::REVOKED.to_owned()]).await;
-        loop {
-            // It may have been revoked before we listened.
-            match self.gate.check_revoked(grant).await {
-                Err(Denied::Revoked) => return,
-                Err(_) => {
-                    tokio::time::sleep(AGAIN).await;
-                    continue;
-                }
-                Ok(()) => {}
-            }
-            loop {
-                match inbox.next().await {
-                    Incoming::Payload(token) if token == id.as_bytes() => return,
-                    Incoming::Payload(_) => {}
-                    Incoming::Missed => break,
-                }
-            }
-        }
-    }
+fn unavailable(error: runcast_bus::BusError) -> Denied {
+    tracing::warn!(%error, "cannot ask redis about a token");
+    Denied::Unavailable
 }

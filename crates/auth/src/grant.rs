@@ -1,13 +1,11 @@
 //! What a token allows.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use runcast_protocol::{Channel, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::Denied;
+use crate::{Denied, TicketRequest};
 
 /// Longest of all names and patterns of a token.
 const MAX_NAME: usize = 256;
@@ -31,6 +29,8 @@ pub enum Operation {
     End,
     /// `delete`: delete a run.
     Delete,
+    /// `revoke`: revoke tokens, of whichever tenant.
+    Revoke,
     /// `control:<action>`: send this command; `control:*` for all. The actions are pause, resume, stop,
     /// reconfigure, send, custom, and cancel for calling a command back.
     Control(&'static str),
@@ -99,6 +99,7 @@ impl Grant {
             Operation::Create => has("create"),
             Operation::End => has("end"),
             Operation::Delete => has("delete"),
+            Operation::Revoke => has("revoke"),
             Operation::Control(action) => has("control:*") || has(&format!("control:{action}")),
         };
         if allowed { Ok(()) } else { Err(Denied::Forbidden) }
@@ -159,12 +160,43 @@ impl Grant {
         self.sub.as_deref()
     }
 
-    /// How much longer it lives at `now`; none if it is over.
+    /// When it expires, in seconds since 1970.
     #[must_use]
-    pub fn lives(&self, now: Timestamp) -> Option<Duration> {
-        let now = u64::try_from(now.as_millisecond()).unwrap_or(0);
-        let left = self.exp.saturating_mul(1000).saturating_sub(now);
-        (left > 0).then(|| Duration::from_millis(left))
+    pub fn expires(&self) -> u64 {
+        self.exp
+    }
+
+    /// What a ticket for it grants: to view no more than what is asked for, as long as this.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] if more is asked for than this allows.
+    pub fn narrowed(&self, request: &TicketRequest) -> Result<Self, Denied> {
+        self.allows(Operation::View)?;
+        let runs =
+            request.runs.as_ref().map_or_else(|| self.runs.clone(), |runs| runs.iter().cloned().collect());
+        let allowed = runs.iter().all(|pattern| request.runs.is_none() || self.covers_all_of(pattern))
+            && request.channels.iter().flatten().all(|channel| self.may_see(channel));
+        if !allowed {
+            return Err(Denied::Forbidden);
+        }
+        let channels = request.channels.clone().or_else(|| self.channels.clone());
+        Ok(Self { runs, channels, operations: ["view".to_owned()].into(), ..self.clone() })
+    }
+
+    /// Whether it covers all that a pattern may match.
+    fn covers_all_of(&self, pattern: &str) -> bool {
+        let begin = pattern.strip_suffix('*').unwrap_or(pattern);
+        let holds = |own: &String| match own.strip_suffix('*') {
+            Some(prefix) => begin.starts_with(prefix),
+            None => own == pattern,
+        };
+        self.tenant.as_ref().is_none_or(|tenant| begin.starts_with(tenant)) && self.runs.iter().any(holds)
+    }
+
+    /// As claims, which are read again as the same.
+    #[must_use]
+    pub fn claims(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("claims are made of JSON types")
     }
 }
 
@@ -215,6 +247,37 @@ mod tests {
         assert_eq!((grant("").narrow(""), grant("").all_channels()), (Ok(String::new()), Ok(())));
         assert_eq!(some.all_channels(), Err(Denied::Forbidden));
         assert_eq!(grant(r#","channels":[]"#).narrow(""), Err(Denied::Forbidden));
+    }
+
+    #[test]
+    fn tickets_grant_less_and_never_more() {
+        let some = grant(
+            r#","jti":"j","tenant":"a-","runs":["a-1","a-x*"],"channels":["output"],"operations":["view","end"]"#,
+        );
+        let ask = |runs: &[&str], channels: &[&str]| {
+            let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let (runs, channels) = (Some(list(runs)), Some(list(channels)));
+            some.narrowed(&TicketRequest { runs, channels, expires_in: None })
+        };
+        let ticket = ask(&["a-1", "a-x2", "a-xy*"], &["output"]).unwrap();
+        assert_eq!((ticket.id(), ticket.expires()), (Some("j"), 10));
+        assert_eq!(ticket.may(Operation::View, &run("a-xyz")), Ok(()));
+        assert_eq!(ticket.may(Operation::End, &run("a-1")), Err(Denied::Forbidden));
+        assert!(!ticket.covers(&run("a-x3")));
+        assert_eq!(Grant::parse(&ticket.claims()), Ok(ticket));
+        for (runs, channels) in [
+            (&["a-2"] as &[_], &[] as &[_]),
+            (&["*"], &[]),
+            (&["a-*"], &[]),
+            (&["a-1*"], &[]),
+            (&["b-1"], &[]),
+            (&["a-1"], &["output", "logs"]),
+        ] {
+            assert_eq!(ask(runs, channels), Err(Denied::Forbidden), "{runs:?} {channels:?}");
+        }
+        let whole = some.narrowed(&TicketRequest::default()).unwrap();
+        assert!(whole.covers(&run("a-x3")) && whole.narrow("channels=logs").is_err());
+        assert!(grant(r#","runs":["*"],"operations":["end"]"#).narrowed(&TicketRequest::default()).is_err());
     }
 
     #[test]

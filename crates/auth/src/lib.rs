@@ -12,12 +12,13 @@
 //! };
 //! access.may(Operation::View, &run)?;           // 403, whether there is such a run or not
 //! let query = access.narrow(query)?;            // only the channels that the token allows
-//! watched(response, access)                     // or: select on `access.ends()` beside the feed
+//! watched(response, access)                     // or: select on `access.ends()`, or its lease's end
 //! ```
 //!
 //! A run that a token does not cover is refused by its name alone: the same answer, after the same work,
 //! whether there is such a run or not.
 
+mod access;
 pub mod config;
 mod denied;
 mod gate;
@@ -25,16 +26,23 @@ mod grant;
 pub mod jwks;
 mod key;
 mod key_source;
+mod lease;
+mod leases;
 mod pem;
+mod ticket;
 mod token;
 mod verifier;
+mod warden;
 mod watched;
 
+pub use access::Access;
 pub use config::{AuthConfig, Mode};
 pub use denied::Denied;
-pub use gate::{Access, Gate};
+pub use gate::Gate;
 pub use grant::{Grant, Operation};
 pub use key::Key;
+pub use lease::Lease;
+pub use ticket::{Ticket, TicketRequest};
 pub use token::Token;
 pub use verifier::Verifier;
 pub use watched::{refuse, watched};

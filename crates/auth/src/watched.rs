@@ -57,7 +57,7 @@ impl http_body::Body for Watched {
         }
         if let Poll::Ready(denied) = self.ends.as_mut().poll(context) {
             self.over = true;
-            let end = format!("event: end\ndata: {{\"reason\":\"{}\"}}\n\n", denied.reason());
+            let end = format!("event: end\ndata: {}\n\n", denied.end());
             let last = if self.is_events { Ok(Frame::data(end.into())) } else { Err(denied.into()) };
             return Poll::Ready(Some(last));
         }

@@ -1,12 +1,14 @@
 //! What was measured.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::server::System;
 
 /// One measurement. Times in µs unless said; what a scenario does not measure is left out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[expect(missing_docs, reason = "named as the tables' columns are; docs/benchmarks.md explains each")]
 pub struct Outcome {
     pub scenario: &'static str,
@@ -64,27 +66,31 @@ impl Latency {
 impl Outcome {
     /// Nothing measured yet.
     pub fn new(scenario: &'static str, system: System, round: usize, viewers: usize, rate: f64) -> Self {
-        Self {
-            scenario,
-            system,
-            round,
-            viewers,
-            rate,
-            deliveries_a_second: None,
-            cpu_a_delivery: None,
-            redis_cpu_a_message: None,
-            generator_cores: None,
-            latency: None,
-            bytes_a_viewer: None,
-            connects_a_cpu_second: None,
-            seconds: None,
-            reads: None,
-            ranges: None,
-            lost: 0,
-            repeated: 0,
-            cut_off: 0,
-            refused: 0,
+        Self { scenario, system, round, viewers, rate, ..Self::default() }
+    }
+}
+
+/// In one line, for those who wait for the table.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}, {} viewers", self.scenario, self.system, self.viewers)?;
+        let figures = [
+            ("deliveries/s", self.deliveries_a_second),
+            ("µs CPU", self.cpu_a_delivery),
+            ("ms p99", self.latency.map(|latency| latency.p99)),
+            ("B/viewer", self.bytes_a_viewer),
+            ("connects/CPU s", self.connects_a_cpu_second),
+            ("s", self.seconds),
+            ("lost", (self.lost > 0).then_some(self.lost as f64)),
+            ("repeated", (self.repeated > 0).then_some(self.repeated as f64)),
+        ];
+        for (unit, value) in figures {
+            if let Some(value) = value {
+                let digits = if value < 1000.0 { 1 } else { 0 };
+                write!(f, ", {value:.digits$} {unit}")?;
+            }
         }
+        Ok(())
     }
 }
 

@@ -108,7 +108,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 let what = play.what.clone();
                 eprintln!("bench: {:>4} s  round {round} of {rounds}  {what}", begun.elapsed().as_secs());
                 match (play.play)() {
-                    Ok(outcome) => outcomes.push(outcome),
+                    Ok(outcome) => {
+                        eprintln!("bench:         {outcome}");
+                        outcomes.push(outcome);
+                    }
                     Err(error) => {
                         eprintln!("bench: {what} failed: {error:#}");
                         missing.push(format!("{what}, round {round}: {error:#}"));

@@ -105,23 +105,28 @@ pub fn saturation(
     let each = plan.viewers as f64 / plan.runs as f64;
     let time = setting.time.min(Duration::from_secs(3));
     let mut best: Option<Outcome> = None;
-    let (mut rate, mut step) = (from / each, 1.4);
-    // Up until it is too much; once more with a smaller step from the last that was not.
+    let mut rate = from / each;
+    // Up until it is too much; then on from the last that was not, in smaller steps.
+    let mut steps = [2.0, 1.3, 1.1].into_iter();
+    let mut step = steps.next().unwrap_or(2.0);
     for attempt in 0..24 {
         let mut stage = Stage::set(plan, setting.programs)?;
         let outcome = Outcome::new(scenario, plan.system, setting.round, plan.viewers, rate);
         let outcome = stage.measure(outcome, time)?;
         let in_time = outcome.latency.is_some_and(|latency| latency.p99 <= TOO_LATE_MS);
         let offered = rate * each;
-        let keeps_up = outcome.deliveries_a_second.is_some_and(|seen| seen >= offered * 0.97);
+        // One message may be on its way at either end.
+        let under_way = each / time.as_secs_f64();
+        let keeps_up = outcome.deliveries_a_second.is_some_and(|seen| seen + under_way >= offered * 0.97);
+        eprintln!("bench:         {offered:.0}/s asked; {outcome}");
         if in_time && keeps_up && outcome.lost == 0 {
             rate *= step;
             best = Some(outcome);
-        } else if step > 1.2 && attempt > 0 {
-            step = 1.12;
-            rate = best.as_ref().map_or(rate / 2.0, |best| best.rate * step);
         } else if best.is_none() && attempt < 4 {
             rate /= 2.0;
+        } else if let (Some(best), Some(smaller)) = (&best, steps.next()) {
+            step = smaller;
+            rate = best.rate * step;
         } else {
             best = best.or(Some(Outcome { deliveries_a_second: Some(0.0), ..outcome }));
             break;
@@ -189,7 +194,7 @@ pub fn a_stalled_one(setting: &Setting, with: bool) -> anyhow::Result<Outcome> {
         slow.push(stalled(stage.server.port, &plan.ask(0))?);
     }
     // So that their sockets are full before it counts.
-    stage.crowd.wait_for(20_001);
+    stage.crowd.wait_for(stage.talker.last(0) + 20_000);
     stage.talker.say(20_000)?;
     stage.crowd.wait_for_arrivals(PATIENCE)?;
     let (over, is_over) = mpsc::channel::<()>();

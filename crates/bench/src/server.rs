@@ -16,10 +16,11 @@ use crate::usage;
 const NCHAN: &str = "usr/lib/nginx/modules/ngx_nchan_module.so";
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum System {
     /// runcast-fanout.
+    #[default]
     Ours,
     /// A bare epoll loop.
     Floor,
@@ -177,6 +178,10 @@ impl Server {
         };
         let mut process = Process::start(&mut command)?;
         process.until_it_listens(port).with_context(|| format!("{system:?} does not come up"))?;
+        if system == System::NchanRedis {
+            // It says nothing of when it has found its Redis, and whoever comes before that hears nothing, ever.
+            std::thread::sleep(Duration::from_secs(2));
+        }
         Ok(Self { process, port, wire, publish_port, _folder: folder })
     }
 

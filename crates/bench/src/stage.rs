@@ -82,12 +82,17 @@ impl Stage {
             crowd.join(&plan.ask(number))?;
         }
         crowd.wait_for_answers(PATIENCE)?;
-        // Whoever subscribes for each viewer may not have done so yet.
-        std::thread::sleep(Duration::from_millis(500));
-        crowd.wait_for(1);
-        talker.say(plan.runs as u64)?;
-        crowd.wait_for_arrivals(PATIENCE)?;
-        Ok(Self { redis, server, crowd, talker })
+        // Who answers before it has subscribed loses what is said meanwhile: it is given time for that.
+        let begun = Instant::now();
+        loop {
+            crowd.wait_for(talker.last(0) + 1);
+            talker.say(plan.runs as u64)?;
+            match crowd.wait_for_arrivals(PATIENCE / 20) {
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+                Err(_) => {}
+                Ok(()) => return Ok(Self { redis, server, crowd, talker }),
+            }
+        }
     }
 
     /// Publishes at a rate, a while before it counts and then for `time`, and measures.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use runcast_protocol::{RunId, keys};
+use runcast_protocol::{InvalidId, RunId, keys};
 
 use crate::connection::PROBE;
 
@@ -35,6 +35,9 @@ const SHOWN: [&str; 11] = [
     "past:*",
 ];
 
+/// What the names of runs' users begin with.
+const OF_RUNS: &str = "runcast-run-";
+
 /// A Redis user and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AclUser {
@@ -45,9 +48,19 @@ pub struct AclUser {
 }
 
 impl AclUser {
+    /// What the user of a run's sidecars is called.
+    pub fn name_of(run: &RunId) -> String {
+        format!("{OF_RUNS}{run}")
+    }
+
+    /// The run whose sidecars' user is called so: none if it is not a run's, and no valid one if it cannot be any's.
+    pub fn run_of(name: &str) -> Option<Result<RunId, InvalidId>> {
+        name.strip_prefix(OF_RUNS).map(RunId::new)
+    }
+
     /// The sidecars of one run: they write this run's lanes, and nothing else.
     pub fn run(run: &RunId) -> Self {
-        agents(format!("runcast-run-{run}"), run.as_str()).finish()
+        agents(Self::name_of(run), run.as_str()).finish()
     }
 
     /// `runcast-agents`: the sidecars of all runs, where nobody makes a user for each. One leaked password then tells
@@ -67,7 +80,9 @@ impl AclUser {
             .select(&format!("{READ} +get"), &of_run("%R~", &SHOWN))
             .select("+exists", &named("%R~", &[keys::REPLAY_ALIVE]))
             .select("+publish +spublish", &named("&", &[keys::PAST_REQUESTS]))
-            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]))
+            .select("+set +getdel", &named("~", &[&keys::ticket("*")]))
+            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]).named("&", keys::REVOKED))
+            .asks_of_tokens()
             .finish()
     }
 
@@ -89,7 +104,12 @@ impl AclUser {
                 &named("%W~", &["runs:feed:*"]).named("&", "runs:feed:*"),
             )
             .select("+ttl +expire +del", &of_run("~", &["*"]))
-            .select(SUBSCRIBE, &of_run("&", &["control", "acks", "status"]))
+            .select(SUBSCRIBE, &of_run("&", &["control", "acks", "status"]).named("&", keys::REVOKED))
+            .asks_of_tokens()
+            .select(
+                "+set +publish +spublish",
+                &named("%W~", &[&keys::revoked("*")]).named("&", keys::REVOKED),
+            )
             .finish()
     }
 
@@ -112,8 +132,22 @@ impl AclUser {
             .select("+xadd +publish +spublish", &of_run("%W~", &AGENTS).and("&", &AGENTS))
             .select("+hset", &of_run("%W~", &["lanes"]))
             .select("+xdel", &of_run("%W~", &["dead"]))
-            .select(SUBSCRIBE, &of_run("&", &SHOWN[..7]).named("&", keys::PAST_REQUESTS))
+            .select(
+                SUBSCRIBE,
+                &of_run("&", &SHOWN[..7]).named("&", keys::PAST_REQUESTS).named("&", keys::REVOKED),
+            )
+            .asks_of_tokens()
             .finish()
+    }
+
+    /// May, besides, create and delete users: that is all that there is, for such a user can be given any right. Only
+    /// for `runcast-control`, and only where it manages the users of runs.
+    #[must_use]
+    pub fn managing_users(mut self) -> Self {
+        self.rules
+            .extend(["+acl|list", "+acl|setuser", "+acl|deluser", "+client|kill"].map(ToOwned::to_owned));
+        self.rules.push(format!("(+eval +hget +hset +hdel +hgetall ~{})", keys::CREDENTIALS));
+        self
     }
 
     /// The rules for a server that does not know `WAITAOF`: Redis before 7.2.
@@ -202,6 +236,11 @@ impl User {
         let patterns: Vec<String> = of_run.chain(patterns.named.iter().cloned()).collect();
         self.rules.push(format!("({commands} {})", patterns.join(" ")));
         self
+    }
+
+    /// What asks whether viewers' tokens were revoked.
+    fn asks_of_tokens(self) -> Self {
+        self.select("+exists", &named("%R~", &[&keys::revoked("*")]))
     }
 
     fn finish(self) -> AclUser {

@@ -11,12 +11,14 @@ use fred::types::scripts::Script;
 use fred::types::{ClusterHash, CustomCommand, Value};
 use futures_util::StreamExt;
 use runcast_protocol::{RunId, keys};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::append::APPEND_SCRIPT;
 use crate::config::redacted;
+use crate::metrics::ConnectionMetrics;
 use crate::past::AskedPast;
 use crate::sentinel;
 use crate::{BusError, RedisConfig};
@@ -311,24 +313,33 @@ pub(crate) async fn supervise<C: ClientLike>(
     }
 }
 
-/// Says that Redis is gone or back, once each, not at every attempt.
+/// Says that Redis is gone or back, once each, not at every attempt, and counts both.
 async fn log_errors(client: Client) {
-    let (mut errors, mut reconnects) = (client.error_rx(), client.reconnect_rx());
+    let (mut errors, mut connects) = (client.error_rx(), client.reconnect_rx());
+    let metrics = ConnectionMetrics::of("commands");
     let mut down = false;
     loop {
         tokio::select! {
             error = errors.recv() => match error {
-                Ok((error, server)) if !std::mem::replace(&mut down, true) => {
-                    let server = server.map(|server| server.to_string()).unwrap_or_default();
-                    tracing::warn!(%error, server, "redis connection lost; reconnecting");
+                Ok((error, server)) => {
+                    metrics.failed();
+                    if !std::mem::replace(&mut down, true) {
+                        let server = server.map(|server| server.to_string()).unwrap_or_default();
+                        tracing::warn!(%error, server, "redis connection lost; reconnecting");
+                    }
                 }
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                _ => {}
+                Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => {}
             },
-            server = reconnects.recv() => match server {
-                Ok(server) if std::mem::replace(&mut down, false) => tracing::info!(%server, "redis is back"),
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                _ => {}
+            server = connects.recv() => match server {
+                Ok(server) => {
+                    metrics.connected();
+                    if std::mem::replace(&mut down, false) {
+                        tracing::info!(%server, "redis is back");
+                    }
+                }
+                Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => {}
             },
         }
     }

@@ -1,6 +1,7 @@
 //! How to reach Redis.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::{Builder, Config, ReconnectPolicy};
@@ -11,6 +12,7 @@ use fred::types::config::{
 use runcast_protocol::Secret;
 use serde::Deserialize;
 
+use crate::password_file::PasswordFile;
 use crate::{BusError, tls};
 
 /// How to reach Redis; the topology is in the address.
@@ -24,6 +26,8 @@ pub struct RedisConfig {
     pub username: String,
     /// See [`RedisConfig::username`].
     pub password: Secret,
+    /// File with the password instead, read again at each connection, so that it can change. Empty: none.
+    pub password_file: String,
     /// With TLS: PEM file of the authorities to trust. Empty: the system's.
     pub ca_file: String,
     /// With TLS, for servers that ask for it: PEM file of our certificate and those up to the authority, and of its
@@ -45,6 +49,7 @@ impl fmt::Debug for RedisConfig {
         shown
             .field("url", &redacted(&self.url))
             .field("username", &self.username)
+            .field("password_file", &self.password_file)
             .field("ca_file", &self.ca_file)
             .field("cert_file", &self.cert_file);
         shown
@@ -65,6 +70,7 @@ impl RedisConfig {
             url: url.into(),
             username: String::new(),
             password: Secret::default(),
+            password_file: String::new(),
             ca_file: String::new(),
             cert_file: String::new(),
             key_file: String::new(),
@@ -88,6 +94,19 @@ impl RedisConfig {
         }
         if !self.password.is_empty() {
             config.password = Some(self.password.expose().to_owned());
+        }
+        if !self.password_file.is_empty() {
+            if !self.password.is_empty() {
+                return Err(BusError::Config("set redis.password or redis.password_file, not both".into()));
+            }
+            let file = PasswordFile::open(config.username.clone(), &self.password_file)?;
+            if config.server.is_sentinel() {
+                // The client library would show the password to the sentinels, too. So it knows only this one, and
+                // is made anew when Redis does not let it in any more: see `Bus` and `Keeper`.
+                config.password = Some(file.read()?);
+            } else {
+                config.credential_provider = Some(Arc::new(file));
+            }
         }
         self.secure(&mut config.tls)?;
         // A Redis that is down at start is waited for, like one that goes down later.

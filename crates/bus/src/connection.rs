@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fred::clients::SubscriberClient;
+use fred::error::Error;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use fred::prelude::Builder;
 use fred::types::Message;
+use fred::types::config::Server;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::supervise;
 use crate::keeper::{Event, NodeKey, Wanted};
+use crate::metrics::ConnectionMetrics;
 use crate::{Bus, BusError};
 
 /// What the channels of probes begin with.
@@ -51,11 +54,11 @@ impl Connection {
         let heard = Arc::new(Heard::new());
         // Receivers first: what comes before they exist is lost.
         let router = route(client.message_rx(), wanted, heard.clone());
-        let reconnects = tell_reconnects(client.reconnect_rx(), node, events);
+        let connects = tell_connects(client.reconnect_rx(), client.error_rx(), node, events);
         let connection = client.connect();
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(router)),
-            AbortOnDropHandle::new(tokio::spawn(reconnects)),
+            AbortOnDropHandle::new(tokio::spawn(connects)),
             AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))),
         ];
         // Of the user, so that none can listen to, or fake, the probes of another.
@@ -177,14 +180,30 @@ async fn route(mut messages: broadcast::Receiver<Message>, wanted: Wanted, heard
     }
 }
 
-async fn tell_reconnects(
-    mut reconnects: broadcast::Receiver<fred::types::config::Server>,
+/// Tells of each connection made, and counts them and what goes wrong.
+async fn tell_connects(
+    mut connects: broadcast::Receiver<Server>,
+    mut errors: broadcast::Receiver<(Error, Option<Server>)>,
     node: NodeKey,
     events: mpsc::Sender<Event>,
 ) {
-    while let Ok(_) | Err(RecvError::Lagged(_)) = reconnects.recv().await {
-        if events.send(Event::Connected(node.clone())).await.is_err() {
-            return;
+    let metrics = ConnectionMetrics::of("subscriptions");
+    loop {
+        tokio::select! {
+            error = errors.recv() => match error {
+                Ok(_) => metrics.failed(),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            connect = connects.recv() => {
+                if matches!(connect, Err(RecvError::Closed)) {
+                    return;
+                }
+                metrics.connected();
+                if events.send(Event::Connected(node.clone())).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -36,7 +36,11 @@ impl Bus {
     /// # Errors
     /// [`BusError`] if Redis cannot be asked.
     pub async fn durability(&self, run: &RunId) -> Result<Durability, BusError> {
-        let slot = ClusterHash::from(keys::lanes(run).as_str());
+        self.durability_at(ClusterHash::from(keys::lanes(run).as_str())).await
+    }
+
+    /// The same of the server that has a slot.
+    pub(crate) async fn durability_at(&self, slot: ClusterHash) -> Result<Durability, BusError> {
         let command = CustomCommand::new_static("INFO", slot, false);
         let info: String = self.client().await.custom(command, Vec::<Value>::new()).await?;
         let field = |name: &str| {

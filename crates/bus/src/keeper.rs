@@ -184,7 +184,12 @@ impl Keeper {
             }
         }
         for node in lost {
-            // As for commands: the client library may have forgotten the one sentinel that is left.
+            // As for commands: the client library may have forgotten the one sentinel that is left, or not know
+            // of another password.
+            match self.bus.config().subscriber_builder() {
+                Ok(builder) => self.builder = builder,
+                Err(error) => tracing::warn!(%error, "could not read the configuration of redis anew"),
+            }
             if let Err(error) = self.connect(node) {
                 tracing::error!(%error, "could not make the subscriber connection anew");
             }

@@ -20,25 +20,35 @@ pub(crate) fn watch(
     builder: &Builder,
     on_switch: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Result<Vec<AbortOnDropHandle<()>>, BusError> {
+    let mut tasks = Vec::new();
+    for (host, service_name, builder) in each(builder) {
+        let client = builder.build_subscriber_client()?;
+        let connection = client.connect();
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))));
+        let watch = listen(client, host, service_name, on_switch.clone());
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(watch)));
+    }
+    Ok(tasks)
+}
+
+/// The sentinels of a configuration, each with the name of what it watches and how to connect to it; none for other
+/// topologies.
+pub(crate) fn each(builder: &Builder) -> Vec<(Server, String, Builder)> {
     let server = builder.get_config().map(|config| config.server.clone());
     let Some(ServerConfig::Sentinel { hosts, service_name, username, password }) = server else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let mut tasks = Vec::new();
-    for host in hosts {
+    let sentinels = hosts.into_iter().map(|host| {
         let mut builder = builder.clone();
         builder.with_config(|config| {
             config.server = ServerConfig::Centralized { server: host.clone() };
             (config.username, config.password) = (username.clone(), password.clone());
+            config.credential_provider = None;
             config.database = None;
         });
-        let client = builder.build_subscriber_client()?;
-        let connection = client.connect();
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(supervise(client.clone(), connection))));
-        let watch = listen(client, host, service_name.clone(), on_switch.clone());
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(watch)));
-    }
-    Ok(tasks)
+        (host, service_name.clone(), builder)
+    });
+    sentinels.collect()
 }
 
 async fn listen(client: SubscriberClient, host: Server, name: String, on_switch: impl Fn()) {

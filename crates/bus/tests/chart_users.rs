@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
-use std::collections::BTreeMap;
-
 use runcast_bus::AclUser;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/runcast/files/users.acl");
@@ -11,8 +9,6 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/runcast/fi
 #[test]
 fn the_chart_sets_up_the_users_of_the_code() {
     let file = std::fs::read_to_string(FILE).unwrap();
-    let in_chart: BTreeMap<_, _> =
-        file.lines().map(|line| (line.split(' ').nth(1).unwrap(), line.to_owned())).collect();
     let users =
         [AclUser::fanout(), AclUser::control(), AclUser::replay(), AclUser::doctor(), AclUser::all_runs()];
     assert_eq!(in_chart.len(), users.len(), "cargo run -p runcast-bus --example acl > {FILE}");

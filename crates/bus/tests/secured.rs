@@ -87,3 +87,31 @@ async fn an_acl_user_writes_its_run_and_is_refused_another() {
     let error = claim(&wrong, "mine").await.unwrap_err();
     assert!(!format!("{error} {:?}", user("guess")).contains("guess"), "passwords are not shown");
 }
+
+#[tokio::test]
+async fn a_password_in_a_file_can_change() {
+    let redis = Redis::start().await;
+    let user = async |password: &str| {
+        let rules = ["ACL", "SETUSER", "agent", "reset", "on", password, "+@all", "~*", "&*"];
+        redis.command(&rules).await.unwrap();
+    };
+    user(">first").await;
+    let file = redis.folder().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let config = RedisConfig {
+        username: "agent".into(),
+        password_file: file.to_str().unwrap().into(),
+        ..RedisConfig::new(redis.url())
+    };
+    let bus = Bus::connect(&config).unwrap();
+    bus.ping().await.unwrap();
+    user(">second").await;
+    redis.command(&["CLIENT", "KILL", "USER", "agent"]).await.unwrap();
+    eventually("it is locked out", Duration::from_secs(10), async || bus.ping().await.err()).await;
+    std::fs::write(&file, "second\n").unwrap();
+    eventually("it is let in again", Duration::from_secs(10), async || bus.ping().await.ok()).await;
+
+    let missing = RedisConfig { password_file: "/nowhere".into(), ..config };
+    let Err(BusError::Config(why)) = Bus::connect(&missing) else { panic!("taken") };
+    assert!(why.contains("redis.password_file") && why.contains("/nowhere"), "{why}");
+}

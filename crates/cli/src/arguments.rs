@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_protocol::{Channel, RunId, State, VariationId};
 
+use crate::acl::AclOptions;
 use crate::archive::ArchiveOptions;
 use crate::dead::LetterId;
 use crate::export::ExportOptions;
 use crate::replay::ReplayOptions;
 use crate::send::{SendOptions, WatchOptions};
 use crate::server::Server;
+use crate::token::TokenOptions;
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
 #[derive(Debug, Parser)]
@@ -45,6 +47,7 @@ const EXAMPLES: &str = "Examples:
   runcast export my-run -o my-run.ndjson
   runcast archive ls            what is kept after Redis has let it go
   runcast dead list my-run      which of its messages could not be stored
+  runcast token revoke t-17     let nobody in with that token any more
   runcast doctor                what is wrong, and how to mend it";
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +60,9 @@ pub(crate) enum Command {
     Send(SendOptions),
     Watch(WatchOptions),
     Runs(RunsOptions),
+    Acl(AclOptions),
     Dead(DeadOptions),
+    Token(TokenOptions),
     Doctor(DoctorOptions),
     Completions(CompletionsOptions),
 }

@@ -6,9 +6,12 @@ use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use runcast_protocol::grpc::control::command_service_client::CommandServiceClient;
 use runcast_protocol::grpc::control::run_service_client::RunServiceClient;
+use runcast_protocol::grpc::control::token_service_client::TokenServiceClient;
 use runcast_protocol::grpc::control::{CommandState, RunState};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
+
+use crate::token;
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,6 +52,10 @@ impl ControlPlane {
         RunServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel.clone())
+    }
+
     /// What a refusal says to people.
     pub(crate) fn refused(&self, status: &Status) -> anyhow::Error {
         match status.code() {
@@ -63,13 +70,16 @@ impl ControlPlane {
     }
 }
 
-/// A request that says who we are.
+/// A request that says who we are, and shows our token if we have one.
 pub(crate) fn signed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
     let name = user.and_then(|user| format!("{user} (runcast)").parse().ok());
     if let Some(name) = name {
         request.metadata_mut().insert("runcast-caller", name);
+    }
+    if let Some(bearer) = token::bearer().and_then(|bearer| bearer.parse().ok()) {
+        request.metadata_mut().insert("authorization", bearer);
     }
     request
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command-line tool does")]
 
+mod acl;
 mod ago;
 mod archive;
 mod arguments;
@@ -18,6 +19,7 @@ mod send;
 mod server;
 mod table;
 mod tail;
+mod token;
 mod watch;
 
 use std::io;
@@ -39,8 +41,10 @@ async fn main() -> ExitCode {
         Command::Archive(options) => Box::pin(archive::run(options, &replay)).await,
         Command::Send(options) => Box::pin(send::run(options, &control)).await,
         Command::Watch(options) => Box::pin(watch::run(options, &control)).await,
+        Command::Acl(options) => Box::pin(acl::run(options, &control)).await,
         Command::Runs(options) => Box::pin(runs::run(options, &redis, &replay)).await,
         Command::Dead(options) => Box::pin(dead::run(options, &redis)).await,
+        Command::Token(options) => Box::pin(token::run(options, &control)).await,
         Command::Doctor(options) => Box::pin(doctor::run(options, &redis, fanout, replay)).await,
         Command::Completions(options) => {
             clap_complete::generate(options.shell, &mut Arguments::command(), "runcast", &mut io::stdout());

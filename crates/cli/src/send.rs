@@ -243,13 +243,13 @@ fn standard_input() -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Option<SignedDuration> = text.parse().ok();
     let duration = parsed.and_then(|duration| Duration::try_from(duration).ok());
     duration.ok_or_else(|| "expected a duration such as 10s or 5m".to_owned())
 }
 
-fn proto_duration(duration: Duration) -> prost_types::Duration {
+pub(crate) fn proto_duration(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default() }
 }

@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::token;
+
 /// How long connecting may take, and then the head of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer that is read as a whole.
@@ -83,6 +85,9 @@ impl Server {
             .header("user-agent", agent);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(bearer) = token::bearer() {
+            request = request.header("authorization", bearer);
         }
         let response = timeout(patience, sender.send_request(request.body(Empty::<Bytes>::new())?))
             .await

@@ -13,7 +13,7 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, bail};
 use runcast_protocol::sse::Event;
 use runcast_protocol::{
-    Channel, End, Gap, Lane, Message, MessageType, RunId, Snapshot, State, Status, VariationId,
+    Channel, Dismissed, End, Gap, Lane, Message, MessageType, RunId, Snapshot, State, Status, VariationId,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -178,6 +178,9 @@ impl Tail {
         let data = event.data.as_str();
         match event.event.as_str() {
             "end" => {
+                if let Ok(Dismissed { reason }) = serde_json::from_str(data) {
+                    bail!("the server ended the stream: the token is {reason}");
+                }
                 let end: End = serde_json::from_str(data).context("the server's `end` cannot be read")?;
                 self.note(&note::end(&end));
                 return Ok(Some(end.state));

@@ -27,6 +27,7 @@ pub struct Config {
     pub retention: RetentionConfig,
     pub stream: StreamConfig,
     pub auth: AuthConfig,
+    pub acl: AclConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,
@@ -109,6 +110,22 @@ pub struct StreamConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub ttl: Duration,
     pub max_entries: u64,
+}
+
+/// `[acl]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct AclConfig {
+    pub manage: bool,
+    #[serde(with = "runcast_runtime::duration")]
+    pub interval: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub lifetime: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub overlap: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub grace: Duration,
 }
 
 impl StreamConfig {

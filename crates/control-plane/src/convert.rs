@@ -24,7 +24,7 @@ pub fn duration(duration: Duration) -> Option<SignedDuration> {
     valid.then(|| SignedDuration::new(duration.seconds, duration.nanos))
 }
 
-fn proto_time(time: Timestamp) -> ProstTime {
+pub(crate) fn proto_time(time: Timestamp) -> ProstTime {
     ProstTime { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
 }
 

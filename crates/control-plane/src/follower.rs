@@ -72,6 +72,9 @@ impl Follower {
                 seen_to = false;
                 idle_since.get_or_insert_with(Instant::now);
             } else if !state.is_terminal() {
+                if seen_to && !self.goes_on().await {
+                    continue;
+                }
                 (seen_to, idle_since) = (false, None);
             } else if !seen_to && self.end().await {
                 (seen_to, idle_since) = (true, Some(Instant::now()));
@@ -153,6 +156,16 @@ impl Follower {
         }
     }
 
+    /// The run was over, and is no longer: its sidecars may stay. True if that was done.
+    async fn goes_on(&self) -> bool {
+        let Some(users) = &self.context.users else { return true };
+        let done = users.run_is_over(&self.run.id, false).await;
+        if let Err(error) = &done {
+            tracing::debug!(run = %self.run.id, %error, "could not let its sidecars stay; trying again");
+        }
+        done.is_ok()
+    }
+
     /// The run is over: says so to those who watch all runs, and keeps it for less. True if that was done.
     async fn end(&self) -> bool {
         let (state, ended) = self.run.look(|log| (log.state(), log.ended())).await;
@@ -162,6 +175,9 @@ impl Follower {
         let limits = Limits { ttl: self.retention.feed, ..self.context.limits };
         let done = async {
             self.context.bus.tell_lifecycle(&self.run.id, event.to_string().into(), limits).await?;
+            if let Some(users) = &self.context.users {
+                users.run_is_over(&self.run.id, true).await?;
+            }
             self.context.bus.retain(&self.run.id, self.retention.ended).await
         };
         match done.await {

@@ -10,6 +10,7 @@ use runcast_protocol::RunId;
 use runcast_protocol::grpc::control as proto;
 use runcast_protocol::grpc::control::command_service_server::CommandService;
 use runcast_protocol::grpc::control::run_service_server::RunService;
+use runcast_protocol::grpc::control::token_service_server::TokenService;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -59,7 +60,9 @@ impl<S> Guarded<S> {
 
 fn status(denied: Denied) -> Status {
     let code = match denied {
-        Denied::Missing | Denied::Invalid | Denied::Expired | Denied::Revoked => Code::Unauthenticated,
+        Denied::Missing | Denied::Invalid | Denied::Spent | Denied::Expired | Denied::Revoked => {
+            Code::Unauthenticated
+        }
         Denied::Forbidden => Code::PermissionDenied,
         Denied::Unavailable => Code::Unavailable,
     };
@@ -154,6 +157,33 @@ impl<S: RunService<WatchRunStream = Answers<proto::WatchRunResponse>>> RunServic
         self.may(&mut request, Operation::Delete, |request| check::run_name("name", &request.name)).await?;
         self.service.delete_run(request).await
     }
+
+    // Who may create a run gets its credential.
+    async fn rotate_credential(
+        &self,
+        mut request: Request<proto::RotateCredentialRequest>,
+    ) -> Result<Response<proto::RotateCredentialResponse>, Status> {
+        let run = |request: &proto::RotateCredentialRequest| check::run_name("name", &request.name);
+        self.may(&mut request, Operation::Create, run).await?;
+        self.service.rotate_credential(request).await
+    }
+
+    async fn revoke_credential(
+        &self,
+        mut request: Request<proto::RevokeCredentialRequest>,
+    ) -> Result<Response<proto::RevokeCredentialResponse>, Status> {
+        let run = |request: &proto::RevokeCredentialRequest| check::run_name("name", &request.name);
+        self.may(&mut request, Operation::End, run).await?;
+        self.service.revoke_credential(request).await
+    }
+
+    async fn list_credentials(
+        &self,
+        mut request: Request<proto::ListCredentialsRequest>,
+    ) -> Result<Response<proto::ListCredentialsResponse>, Status> {
+        self.admit(&mut request).await?.allows(Operation::Create).map_err(status)?;
+        self.service.list_credentials(request).await
+    }
 }
 
 #[tonic::async_trait]
@@ -217,5 +247,16 @@ impl<S: CommandService<WatchCommandStream = Answers<proto::WatchCommandResponse>
         let operation = Operation::Control("cancel");
         self.may(&mut request, operation, |request| command_of(&request.name)).await?;
         self.service.cancel_command(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl<S: TokenService> TokenService for Guarded<S> {
+    async fn revoke_token(
+        &self,
+        mut request: Request<proto::RevokeTokenRequest>,
+    ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
+        self.admit(&mut request).await?.allows(Operation::Revoke).map_err(status)?;
+        self.service.revoke_token(request).await
     }
 }

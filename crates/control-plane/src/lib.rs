@@ -10,6 +10,8 @@ pub mod check;
 pub mod commands;
 pub mod config;
 pub mod convert;
+pub mod credential;
+mod credential_calls;
 pub mod error;
 mod follower;
 mod guard;
@@ -23,6 +25,10 @@ pub mod run_log;
 pub mod run_service;
 pub mod runs;
 mod serve;
+pub mod token_service;
+pub mod user_diff;
+mod user_keeper;
+pub mod users;
 
 use runcast_auth::Gate;
 use runcast_bus::{Bus, RedisConfig, Subscriber};
@@ -40,6 +46,16 @@ use crate::metrics::Metrics;
 use crate::run::RunContext;
 use crate::run_service::RunCalls;
 use crate::runs::Runs;
+use crate::token_service::Tokens;
+use crate::users::Users;
+
+/// What has a state of health; the first is the server as a whole.
+const SERVICES: [&str; 4] = [
+    "",
+    "runcast.control.v1.CommandService",
+    "runcast.control.v1.RunService",
+    "runcast.control.v1.TokenService",
+];
 
 /// Serves callers on `listener` until `shutdown`.
 ///
@@ -52,22 +68,28 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::new();
+    let bus = Bus::connect(&config.redis)?;
+    let users = config.acl.manage.then(|| Users::connect(&bus, config.acl, metrics.clone())).transpose()?;
+    let _users = users.clone().map(|users| AbortOnDropHandle::new(tokio::spawn(users.keep())));
     let context = RunContext {
-        bus: Bus::connect(&config.redis)?,
+        bus,
         fence: Bus::connect(&RedisConfig { connections: 1, ..config.redis.clone() })?,
         limits: config.stream.limits(),
         metrics: metrics.clone(),
+        users,
     };
     let subscriber = Subscriber::connect(&context.bus)?;
     let gate = Gate::open(&config.auth, listener.local_addr()?, context.bus.clone(), subscriber.clone())?;
     let runs = Runs::new(context.clone(), subscriber, config.lease, config.retention);
     let callers = Callers::new(config.limits, metrics.clone());
+    let tokens = Tokens::new(context.bus.clone(), callers.clone());
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch(context.bus, health, reporter, shutdown.clone())));
     let _discovery = AbortOnDropHandle::new(tokio::spawn(runs.clone().discover(config.runs)));
     let services = serve::Services {
         calls: calls::Calls::new(metrics.calls.clone()),
         commands: Guarded::new(Commands::new(runs.clone(), callers.clone(), metrics), gate.clone()),
+        tokens: Guarded::new(tokens, gate.clone()),
         runs: Guarded::new(RunCalls::new(runs, callers), gate),
         health: health_service,
     };
@@ -87,7 +109,7 @@ async fn watch(bus: Bus, health: Health, reporter: HealthReporter, shutdown: Shu
 }
 
 async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    for service in ["", "runcast.control.v1.CommandService", "runcast.control.v1.RunService"] {
+    for service in SERVICES {
         reporter.set_service_status(service, status).await;
     }
 }

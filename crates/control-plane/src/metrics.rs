@@ -19,6 +19,8 @@ pub const LOST: &str = "runcast.control.lost";
 pub const RETRIES: &str = "runcast.control.decision.retries";
 /// Calls that were refused because their caller makes too many.
 pub const LIMITED: &str = "runcast.control.limited";
+/// Redis users of runs that were found missing or not as they should be on a server, by reason.
+pub const USERS: &str = "runcast.control.users.mended";
 /// Seconds that calls take, streams from the first to the last message, by method and status: a semantic
 /// convention of OpenTelemetry, its boundaries too.
 pub const CALLS: &str = "rpc.server.call.duration";
@@ -35,6 +37,7 @@ pub struct Metrics {
     pub lost: Counter<u64>,
     pub retries: Counter<u64>,
     pub limited: Counter<u64>,
+    pub users: Counter<u64>,
     pub calls: Histogram<f64>,
 }
 
@@ -65,6 +68,7 @@ impl Metrics {
             lost: counter(LOST, "{variation}", "Variations that this replica declared lost"),
             retries: counter(RETRIES, "{decision}", "Decisions that were made anew"),
             limited: counter(LIMITED, "{call}", "Calls of callers that make too many"),
+            users: counter(USERS, "{user}", "Redis users of runs that were not as they should be"),
             calls: meter
                 .f64_histogram(CALLS)
                 .with_unit("s")

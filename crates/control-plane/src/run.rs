@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::reader::Reader;
 use crate::run_log::RunLog;
+use crate::users::Users;
 
 /// How long Redis may take to confirm that a decision is safe.
 const CONFIRM: Duration = Duration::from_millis(500);
@@ -29,6 +30,8 @@ pub struct RunContext {
     pub limits: Limits,
     /// Where decisions are counted.
     pub metrics: Metrics,
+    /// The Redis users of runs, where they are ours to manage.
+    pub users: Option<Users>,
 }
 
 /// A run: its log, and decisions on it.

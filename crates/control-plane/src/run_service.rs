@@ -18,10 +18,10 @@ use tonic::{Request, Response, Status};
 
 use crate::callers::{Caller, Callers};
 use crate::error::Refusal;
-use crate::run::Run;
+use crate::run::{Run, RunContext};
 use crate::run_log::Created;
 use crate::runs::Runs;
-use crate::{check, convert, plan};
+use crate::{check, convert, credential_calls, plan};
 
 /// Changes that a slow watcher may fall behind; then he gets the latest only.
 const CHANGES: usize = 16;
@@ -45,7 +45,11 @@ impl RunCalls {
         Self { runs, callers }
     }
 
-    async fn create(&self, request: proto::CreateRunRequest, caller: &Caller) -> Result<proto::Run, Refusal> {
+    async fn create(
+        &self,
+        request: proto::CreateRunRequest,
+        caller: &Caller,
+    ) -> Result<proto::CreateRunResponse, Refusal> {
         let id = RunId::new(&request.run_id).map_err(|error| Refusal::invalid("run_id", error))?;
         let variations = check::variations(&request.variation_ids)?;
         if variations.is_empty() || variations.len() > MAX_VARIATIONS {
@@ -69,9 +73,14 @@ impl RunCalls {
         .await?;
         let run = self.runs.follow(run);
         run.refresh().await?;
+        let credential = match &self.runs.context().users {
+            Some(users) => users.issue(&id, ours).await?,
+            None => None,
+        };
         let shown = shown(&run).await;
         self.tell("created", &run.id, json!(created.labels)).await?;
-        Ok(shown)
+        let credential = credential.map(credential_calls::shown);
+        Ok(proto::CreateRunResponse { run: Some(shown), credential })
     }
 
     async fn delete(&self, name: &str, force: bool) -> Result<(), Refusal> {
@@ -81,7 +90,11 @@ impl RunCalls {
         if !state.is_terminal() && !force {
             return Err(Refusal::precondition(name, format!("it is {state}: end it first, or set force")));
         }
-        self.runs.context().bus.delete_run(&id).await?;
+        let RunContext { bus, users, .. } = self.runs.context();
+        if let Some(users) = users {
+            users.run_is_over(&id, true).await?;
+        }
+        bus.delete_run(&id).await?;
         // Those who watch it here are told now, the other replicas find out by themselves.
         run.refresh().await?;
         self.tell("deleted", &id, json!({})).await?;
@@ -143,7 +156,7 @@ impl RunService for RunCalls {
         let name = format!("runs/{}", request.run_id);
         let outcome = self.create(request, &caller).await;
         caller.audit("CreateRun", &name, "", &outcome);
-        Ok(Response::new(proto::CreateRunResponse { run: Some(outcome?) }))
+        Ok(Response::new(outcome?))
     }
 
     async fn get_run(
@@ -223,6 +236,38 @@ impl RunService for RunCalls {
         caller.audit("DeleteRun", &request.name, "", &outcome);
         outcome?;
         Ok(Response::new(proto::DeleteRunResponse {}))
+    }
+
+    async fn rotate_credential(
+        &self,
+        request: Request<proto::RotateCredentialRequest>,
+    ) -> Result<Response<proto::RotateCredentialResponse>, Status> {
+        let caller = self.callers.admit(&request)?;
+        let name = request.into_inner().name;
+        let outcome = credential_calls::rotate(&self.runs, &name).await;
+        caller.audit("RotateCredential", &name, "", &outcome);
+        Ok(Response::new(outcome?))
+    }
+
+    async fn revoke_credential(
+        &self,
+        request: Request<proto::RevokeCredentialRequest>,
+    ) -> Result<Response<proto::RevokeCredentialResponse>, Status> {
+        let caller = self.callers.admit(&request)?;
+        let name = request.into_inner().name;
+        let outcome = credential_calls::revoke(&self.runs, &name).await;
+        caller.audit("RevokeCredential", &name, "", &outcome);
+        Ok(Response::new(outcome?))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<proto::ListCredentialsRequest>,
+    ) -> Result<Response<proto::ListCredentialsResponse>, Status> {
+        self.callers.admit(&request)?;
+        let access = request.extensions().get::<Access>();
+        let covers = |id: &RunId| access.is_none_or(|access| access.covers(id));
+        Ok(Response::new(credential_calls::list(&self.runs, covers).await?))
     }
 }
 

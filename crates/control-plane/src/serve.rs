@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, header};
 use runcast_protocol::grpc::control::DESCRIPTORS;
 use runcast_protocol::grpc::control::command_service_server::CommandServiceServer;
 use runcast_protocol::grpc::control::run_service_server::RunServiceServer;
+use runcast_protocol::grpc::control::token_service_server::TokenServiceServer;
 use runcast_runtime::Shutdown;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -21,6 +22,7 @@ use crate::commands::Commands;
 use crate::config::{Config, TlsConfig};
 use crate::guard::Guarded;
 use crate::run_service::RunCalls;
+use crate::token_service::Tokens;
 
 /// How long calls may go on after a shutdown was asked for: watchers would never end by themselves.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ pub(crate) struct Services<H: Health> {
     pub(crate) calls: Calls,
     pub(crate) commands: Guarded<Commands>,
     pub(crate) runs: Guarded<RunCalls>,
+    pub(crate) tokens: Guarded<Tokens>,
     pub(crate) health: HealthServer<H>,
 }
 
@@ -74,7 +77,8 @@ pub(crate) async fn serve<H: Health>(
         .add_optional_service(v1alpha)
         .add_service(services.health)
         .add_service(CommandServiceServer::new(services.commands).max_decoding_message_size(largest))
-        .add_service(RunServiceServer::new(services.runs).max_decoding_message_size(largest));
+        .add_service(RunServiceServer::new(services.runs).max_decoding_message_size(largest))
+        .add_service(TokenServiceServer::new(services.tokens).max_decoding_message_size(largest));
     let stopped = shutdown.clone();
     let serving = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
         stopped.triggered().await;

@@ -53,6 +53,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The time that it bears; none if that does not stand first, as our writers put it.
+    pub fn time(&self) -> Option<jiff::Timestamp> {
+        let rest = self.line.strip_prefix(br#"{"timestamp":""#)?;
+        let end = rest.iter().take(40).position(|byte| *byte == b'"')?;
+        std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+    }
+
     /// The text that it says, if it is output.
     pub fn text(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
@@ -157,6 +164,11 @@ impl BatchWriter {
     /// Whether nothing was added yet.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+
+    /// The lines so far.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// The payload; a zstd frame if it has more than `compress_above` bytes and that makes it smaller.

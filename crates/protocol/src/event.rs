@@ -17,7 +17,7 @@ pub enum EventName {
     Gap,
     /// Where a stream that skips history begins; data is a [`Start`].
     Start,
-    /// The run is over; data is an [`End`].
+    /// The stream is over; data is an [`End`] if the run is, or [`Dismissed`].
     End,
 }
 
@@ -88,6 +88,13 @@ pub struct Snapshot {
 pub struct Start {
     /// What the viewer asked for: `now` or `snapshot`.
     pub from: String,
+}
+
+/// The viewer may not watch any longer. Data of an `end`, as [`End`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissed {
+    /// What has become of its token: `expired` or `revoked`.
+    pub reason: String,
 }
 
 /// The run, or what the viewer watches of it, is over.

@@ -105,6 +105,14 @@ pub fn revoked(token: &str) -> String {
 /// Pub/sub channel of the `jti` of tokens as they are revoked.
 pub const REVOKED: &str = "auth:revoked";
 
+/// What a viewer's ticket stands for, by the ticket's digest.
+pub fn ticket(digest: &str) -> String {
+    format!("auth:ticket:{digest}")
+}
+
+/// Hash of what is known of the credentials of runs' Redis users, never the passwords themselves: run → JSON.
+pub const CREDENTIALS: &str = "runcast:credentials";
+
 fn own_stream(run: &RunId, channel: Channel, variation: &VariationId) -> String {
     format!("run:{{{run}}}:{channel}:{variation}")
 }

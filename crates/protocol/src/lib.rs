@@ -27,7 +27,7 @@ pub mod websocket;
 pub use batch::{Batch, BatchError, BatchWriter, Entry};
 pub use command::{Ack, Action, Control, Ended, Issued, Letter, Step, merge_patch};
 pub use cursor::{Cursor, CursorError};
-pub use event::{End, EventName, Gap, GapReason, Snapshot, Start};
+pub use event::{Dismissed, End, EventName, Gap, GapReason, Snapshot, Start};
 pub use id::{CommandId, InvalidId, RunId, VariationId};
 pub use json::{InvalidJson, Json};
 pub use lane::{Channel, InvalidLane, Lane, Writer};

@@ -1,6 +1,6 @@
 //! The agent's process, when the sidecar starts it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -37,6 +37,14 @@ pub(crate) struct Exit {
     told_at: Option<Instant>,
 }
 
+/// What the environment calls our way into Redis. An agent runs code that a model wrote, and everything it starts
+/// inherits its environment: it has no use for the password, and must not print it by accident.
+const OURS: &[u8] = b"RUNCAST__REDIS__";
+
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
 /// Why an agent could not be started.
 #[derive(Debug)]
 pub(crate) struct NotStarted {
@@ -59,6 +67,9 @@ impl Agent {
         let mut command = Command::new(program);
         command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
         if leads_group {
             command.process_group(0);
         }
@@ -191,7 +202,7 @@ fn told(status: ExitStatus) -> Value {
 }
 
 impl NotStarted {
-    fn new(program: &std::ffi::OsStr, error: &io::Error) -> Self {
+    fn new(program: &OsStr, error: &io::Error) -> Self {
         let program = program.display();
         match error.kind() {
             io::ErrorKind::NotFound => {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use opentelemetry::trace::SpanKind;
 use runcast_bus::{Bus, Limits, RedisConfig};
-use runcast_protocol::{Channel, Lane, Message, MessageType, Sequence, Status};
+use runcast_protocol::{Channel, Json, Lane, Message, MessageType, Sequence, Status};
+use runcast_runtime::message_trace::{MessageSpan, TRACEPARENT, destination};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -19,6 +21,7 @@ use crate::held::unnumbered;
 use crate::identity::Identity;
 use crate::journal::{RecoveredLane, Stats};
 use crate::lane_queue::BatchLimits;
+use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::open_lane::{LaneSettings, OpenLane};
 use crate::redact::Redactor;
@@ -180,15 +183,28 @@ impl Publisher {
     /// [`PublishError`] if it can never be taken.
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
         let lane = self.lane(draft.kind).ok_or(PublishError::NoLane)?;
-        let draft = self.shared.redactor.draft(draft);
+        let mut draft = self.shared.redactor.draft(draft);
+        let span = self.trace(&mut draft, lane);
         let max = self.shared.max_message.min(lane.max_message());
         if draft.size() > max {
             return Err(PublishError::TooLarge { size: draft.size(), max });
         }
         let line = unnumbered(&draft.into_message(&self.shared.identity));
         let count = lane.push(line).await.map_err(|_| PublishError::Finished)?;
+        drop(span);
         self.shared.metrics.taken(lane.lane.channel);
         Ok(Receipt { lane: lane.clone(), count })
+    }
+
+    /// A span from here until the message is accepted. A message that belongs to no trace becomes the first of one
+    /// where it is drawn for that.
+    fn trace(&self, draft: &mut Draft, lane: &OpenLane) -> Option<MessageSpan> {
+        let span = MessageSpan::of_message("accept", SpanKind::Producer, draft.metadata.as_str().as_bytes())?;
+        if !draft.metadata.as_str().contains(TRACEPARENT) {
+            let own = std::mem::replace(&mut draft.metadata, Json::empty_object());
+            draft.metadata = Metadata::default().with(TRACEPARENT, span.traceparent()).under(own);
+        }
+        Some(span.with(destination("create", &self.shared.identity.run, &lane.lane)))
     }
 
     /// Takes a message whose sender cannot be told that it is too large: it becomes a dead letter then.

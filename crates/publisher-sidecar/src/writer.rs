@@ -1,11 +1,13 @@
 //! One lane's way into Redis.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use opentelemetry::trace::SpanKind;
 use runcast_bus::{Append, Appended, Bus, BusError, Limits};
 use runcast_protocol::{Lane, RunId, Sequence};
+use runcast_runtime::message_trace::{MessageSpan, batch_size, destination};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dead_letters::{DeadLetters, is_about_the_message};
@@ -105,6 +107,13 @@ impl LaneWriter {
     async fn append(&self, batch: CutBatch, epoch: u64, most: &mut usize) -> Result<(), Fenced> {
         let CutBatch { cut, batch } = batch;
         let Cut { first, last, after } = cut;
+        let (run, lane) = (&self.run, &self.lane.lane);
+        let span = MessageSpan::of_batch("append", SpanKind::Producer, batch.text(), SystemTime::now()).map(
+            |span| {
+                span.with(destination("send", run, lane))
+                    .with(batch_size(cut.last.get() - cut.first.get() + 1))
+            },
+        );
         let batch = batch.finish(self.pace.compress_above);
         let (run, lane) = (self.run.clone(), self.lane.lane.clone());
         let append = Append { run, lane, epoch, first, last, batch, after };
@@ -112,6 +121,7 @@ impl LaneWriter {
         // The very same batch, until Redis answers: the append script knows what it has already.
         match self.ask(|| self.bus.append(append.clone(), self.pace.limits)).await {
             Ok(reply) => {
+                drop(span);
                 if matches!(reply, Appended::Done { .. }) {
                     self.metrics.batch(self.lane.lane.channel, cut, started.elapsed());
                 }

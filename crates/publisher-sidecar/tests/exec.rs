@@ -214,3 +214,15 @@ async fn a_bad_configuration_is_named_before_anything_starts() {
         "{said}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_does_not_inherit_the_way_into_redis() {
+    let redis = Redis::start().await;
+    redis.command(&["ACL", "SETUSER", "agent", "on", ">hunter2", "+@all", "~*", "&*"]).await.expect("a user");
+    let sidecar = sidecar(&redis).set("RUNCAST__REDIS__USERNAME", "agent");
+    let mut command = sidecar.set("RUNCAST__REDIS__PASSWORD", "hunter2").command("exec");
+    command.env("ITS_OWN", "kept").args(["--", "env"]).stdin(Stdio::null());
+    let seen = String::from_utf8(output(command).await.stdout).expect("text");
+    assert!(seen.contains("ITS_OWN=kept"), "{seen}");
+    assert!(!seen.contains("REDIS") && !seen.contains("hunter2"), "{seen}");
+}

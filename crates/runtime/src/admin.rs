@@ -51,6 +51,7 @@ impl Admin {
         let context = || format!("cannot listen for admin requests on `{}` (`admin.listen`)", config.listen);
         let listener = TcpListener::bind(&config.listen).await.with_context(context)?;
         let local_addr = listener.local_addr().with_context(context)?;
+        health.observe();
         Ok(Some(Admin { listener, local_addr, health, prometheus: telemetry.prometheus() }))
     }
 

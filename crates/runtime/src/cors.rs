@@ -57,11 +57,13 @@ impl Cors {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             }
         }
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
         // Last-Event-ID is what clients other than EventSource send by themselves.
         headers.insert(
             ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Last-Event-ID, Cache-Control, Authorization, Range, If-Range"),
+            HeaderValue::from_static(
+                "Last-Event-ID, Cache-Control, Authorization, Content-Type, Range, If-Range",
+            ),
         );
         // What a page needs to go on to the next page, or to ask for a range.
         headers.insert(

@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::KeyValue;
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::Shutdown;
+
+/// Whether a condition of readiness, the label `condition`, holds: 1 or 0.
+pub const READY: &str = "runcast.ready";
 
 /// How often Redis is asked whether it is there.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +48,20 @@ impl Health {
             None | Some(_) if ready => tracing::info!(condition, reason, "ready"),
             _ => tracing::warn!(condition, reason, "not ready"),
         }
+    }
+
+    /// Has metrics tell of the conditions.
+    pub fn observe(&self) {
+        let health = self.clone();
+        let _ = opentelemetry::global::meter("runcast-runtime")
+            .u64_observable_gauge(READY)
+            .with_description("Whether a condition of readiness holds")
+            .with_callback(move |gauge| {
+                for (name, condition) in &*health.lock() {
+                    gauge.observe(condition.ready.into(), &[KeyValue::new("condition", *name)]);
+                }
+            })
+            .build();
     }
 
     /// Keeps the conditions `accepting` and `redis` until shutdown: what `ping` says, each second.

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod health;
 pub mod http;
 mod logs;
+pub mod message_trace;
 mod metrics;
 mod panics;
 pub mod shutdown;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{logs, metrics, panics, traces};
+use crate::{logs, message_trace, metrics, panics, traces};
 
 pub use crate::{logs::LogFormat, metrics::Prometheus};
 
@@ -76,6 +76,7 @@ impl Telemetry {
         global::set_meter_provider(meters.clone());
         if let Some(provider) = &tracers {
             global::set_tracer_provider(provider.clone());
+            message_trace::begin();
         }
         Ok(Telemetry { meters, tracers, prometheus })
     }

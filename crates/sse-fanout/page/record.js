@@ -1,6 +1,7 @@
 // A run's past: each lane's messages by time, within a bound on memory.
 
 import { readLines } from './ndjson.js';
+import { authorized } from './token.js';
 import { Track } from './track.js';
 
 const CHANNELS = { output: 'output', log: 'logs', status: 'status', metric: 'metrics', control: 'control', ack: 'acks' };
@@ -42,7 +43,7 @@ export class Record {
     if (this.#variations) url.searchParams.set('variations', this.#variations);
     const after = this.cursor();
     if (after) url.searchParams.set('after', after);
-    const answer = await fetch(url, { headers: { accept: 'application/x-ndjson' } });
+    const answer = await fetch(url, { headers: authorized({ accept: 'application/x-ndjson' }) });
     if (!answer.ok) throw new Error(`the replay service answered ${answer.status}`);
     let count = 0;
     await readLines(answer.body, (message) => {

@@ -1,6 +1,8 @@
 // Commands to agents: gRPC-Web over fetch. The few fields of SendCommand that the page needs are
 // written by hand, after proto/runcast/control/v1/{command,command_service}.proto.
 
+import { authorized } from './token.js';
+
 const METHOD = '/runcast.control.v1.CommandService/SendCommand';
 const GRACE_SECONDS = 10;
 const TRAILERS = 0x80;
@@ -23,7 +25,9 @@ export async function send(controlUrl, run, variation, action) {
   );
   const answer = await fetch(controlUrl + METHOD, {
     method: 'POST',
-    headers: { 'content-type': 'application/grpc-web+proto', 'x-grpc-web': '1', 'grpc-timeout': '10S', 'runcast-caller': 'page' },
+    headers: authorized({
+      'content-type': 'application/grpc-web+proto', 'x-grpc-web': '1', 'grpc-timeout': '10S', 'runcast-caller': 'page',
+    }),
     body: framed(request),
     signal: AbortSignal.timeout(10_000),
   });

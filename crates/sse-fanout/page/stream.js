@@ -1,5 +1,7 @@
 // The connection: an EventSource that is reopened when the browser gives up, and knows its place.
 
+import { authorized, ticket, token } from './token.js';
+
 const EVENTS = ['output', 'log', 'status', 'metric', 'control', 'ack', 'snapshot', 'start', 'gap', 'end'];
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 15_000;
@@ -20,6 +22,7 @@ export class RunStream {
   #pause = PAUSE_MIN;
   #timer = 0;
   #opened = false;
+  #turn = 0; // counts attempts, so that one that was given up is known
 
   constructor(url, on) {
     this.#url = url;
@@ -35,11 +38,22 @@ export class RunStream {
     this.#later(700); // long enough to be seen
   }
 
-  #open() {
+  async #open() {
+    const turn = ++this.#turn;
     const url = new URL(this.#url);
     if (this.lastId) {
       url.searchParams.set('after', this.lastId);
       url.searchParams.delete('from');
+    }
+    if (token) {
+      // A ticket is good for one connection; a reconnection of the browser's own is refused, and leads to #ask.
+      try {
+        url.searchParams.set('ticket', await ticket());
+      } catch {
+        if (turn === this.#turn) this.#ask();
+        return;
+      }
+      if (turn !== this.#turn) return;
     }
     const source = new EventSource(url);
     this.#source = source;
@@ -67,6 +81,13 @@ export class RunStream {
       console.warn('an event that is not JSON', name, event.data);
       return;
     }
+    if (name === 'end' && data.reason) {
+      this.#close();
+      this.#become('refused');
+      const why = data.reason === 'revoked' ? 'was revoked' : 'has expired';
+      this.#on.refused(`The token ${why}. Open this page with a new one after its address: #token=…`);
+      return;
+    }
     if (name === 'end') {
       this.#close();
       this.#become('ended');
@@ -84,7 +105,9 @@ export class RunStream {
     const stop = new AbortController();
     const limit = setTimeout(() => stop.abort(), 5_000);
     try {
-      const answer = await fetch(url, { headers: { accept: 'text/event-stream' }, signal: stop.signal });
+      const answer = await fetch(url, {
+        headers: authorized({ accept: 'text/event-stream' }), signal: stop.signal,
+      });
       if (answer.status === 204) {
         this.#become('ended');
         this.#on.event('end', { state: null, variations: {} });
@@ -113,6 +136,7 @@ export class RunStream {
 
   #close() {
     clearTimeout(this.#timer);
+    this.#turn++;
     this.#source?.close();
     this.#source = null;
   }

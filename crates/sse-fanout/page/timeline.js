@@ -3,6 +3,7 @@
 import { clock } from './column.js';
 import { Past } from './past.js';
 import { Record } from './record.js';
+import { authorized } from './token.js';
 
 const STEP = 1_000;      // ms that an arrow key moves
 const LEAP = 10_000;     // … and a page key
@@ -55,7 +56,7 @@ export class Timeline {
 
   async #ask(replayUrl, run) {
     try {
-      const answer = await fetch(`${replayUrl}/v1/runs/${encodeURIComponent(run)}`);
+      const answer = await fetch(`${replayUrl}/v1/runs/${encodeURIComponent(run)}`, { headers: authorized() });
       if (!answer.ok) return; // What the stream tells is enough.
       const known = await answer.json();
       for (const time of [known.started, known.ended]) if (time) this.seen(Date.parse(time));

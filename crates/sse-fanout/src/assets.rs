@@ -67,6 +67,7 @@ scripts!(
     "stream.js",
     "text.js",
     "timeline.js",
+    "token.js",
     "track.js",
 );
 

@@ -56,6 +56,11 @@ impl CatchUp {
         Self { past, cursor, readers: VecDeque::new(), read: None }
     }
 
+    /// Where the viewer stands.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
     /// Enters the ring if it holds all that is missing, else reads a page.
     pub async fn step(&mut self) -> Step {
         loop {

@@ -1,9 +1,11 @@
 //! The fan-out's configuration; `default.toml` explains each option.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use runcast_auth::AuthConfig;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
 use runcast_runtime::http::ClientHeader;
@@ -30,6 +32,8 @@ pub struct Config {
     pub catch_up: CatchUpConfig,
     pub past: PastConfig,
     pub drain: DrainConfig,
+    pub auth: AuthConfig,
+    pub tickets: TicketsConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,
@@ -157,6 +161,17 @@ pub struct PastConfig {
 pub struct DrainConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub time: Duration,
+}
+
+/// `[tickets]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct TicketsConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub life: Duration,
+    pub per_second: NonZeroU32,
+    pub burst: NonZeroU32,
 }
 
 impl Config {

@@ -4,8 +4,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use runcast_auth::Lease;
 use tokio::net::TcpStream;
 
 use crate::chunk;
@@ -14,10 +16,18 @@ use crate::past::Past;
 use crate::seat::Seated;
 use crate::viewer::{Next, Present, Viewer, ViewerContext};
 
-/// Streams to `socket` until the stream is over or the client is gone.
-pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<TcpStream>) {
+/// How long who may not watch any longer has to take what was begun, and the end.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Streams to `socket` until the stream is over or the client is gone, and no longer than the lease lasts.
+pub async fn stream(
+    context: Arc<ViewerContext>,
+    viewer: Viewer,
+    lease: Option<Arc<Lease>>,
+    socket: Arc<TcpStream>,
+) {
     let _present = Present::new(context.clone());
-    let (mut viewer, mut rest) = (Box::new(viewer), Bytes::new());
+    let (mut viewer, mut rest) = (Box::new(viewer.leased(lease.clone())), Bytes::new());
     loop {
         // Boxed: a viewer that sits, as most do most of the time, is to cost little more than its seat.
         let outlet = Outlet::new(socket.clone(), context.write_stall);
@@ -25,6 +35,7 @@ pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<Tcp
         let spoken = tokio::select! {
             spoken = speaking => spoken,
             () = gone(&socket) => return,
+            () = overdue(lease.as_ref()) => return,
         };
         let (past, mut seated) = match spoken {
             Ok(Some(seat)) => seat,
@@ -35,11 +46,19 @@ pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, socket: Arc<Tcp
         let risen = tokio::select! {
             risen = seated.risen() => risen,
             () = gone(&socket) => None,
+            // Up again, it is told.
+            _ = Lease::end_of(lease.as_ref()) => seated.get_up(&socket).await,
         };
         let Some(risen) = risen else { return };
         rest = risen.rest;
-        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader));
+        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader).leased(lease.clone()));
     }
+}
+
+/// Returns when the lease is over and the client has not taken in time what was begun, nor the end.
+async fn overdue(lease: Option<&Arc<Lease>>) {
+    Lease::end_of(lease).await;
+    tokio::time::sleep(GOODBYE).await;
 }
 
 /// Writes `rest` and what follows until the viewer sits; none if the stream is over.

@@ -1,6 +1,12 @@
-//! What a client did wrong.
+//! What a client did wrong, or may not do.
 
 use std::fmt::Display;
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{Response, StatusCode};
+use runcast_auth::{Denied, refuse};
+use runcast_runtime::http::{Body, problem};
 
 /// A request that cannot be served, and what the client should do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,4 +26,38 @@ impl BadRequest {
             "{shown}: there is no such parameter; there are channels, variations, from, after and merge"
         ))
     }
+}
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is wrong.
+    #[error(transparent)]
+    Bad(#[from] BadRequest),
+    /// Too many of the kind; to be asked again after so long.
+    #[error("too many requests with this token; come back in {} s", whole_seconds(*.0))]
+    TooMany(Duration),
+    /// Whoever asks may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+}
+
+impl Refusal {
+    /// The answer.
+    pub fn answer(self) -> Response<Body> {
+        match self {
+            Self::Bad(bad) => problem(StatusCode::BAD_REQUEST, bad),
+            Self::TooMany(wait) => {
+                let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
+                response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+                response
+            }
+            Self::Denied(denied) => refuse(denied),
+        }
+    }
+}
+
+/// Rounded up: who comes earlier comes in vain.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }

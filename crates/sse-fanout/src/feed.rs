@@ -6,11 +6,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use opentelemetry::trace::SpanKind;
 use runcast_bus::{Bus, BusError, Found, Inbox, Incoming, Item, LaneReader, LaneState};
 use runcast_protocol::{
     Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, Writer,
     keys,
 };
+use runcast_runtime::message_trace::{self, MessageSpan};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -82,6 +85,10 @@ pub struct Feed {
     deaf: u32,
     /// When Redis was last asked where the run stands, and said it.
     checked: Option<Instant>,
+    /// The times that messages bear which viewers have not been handed yet, one of each batch.
+    fresh: Vec<Timestamp>,
+    /// Spans that end when viewers have been handed what was taken in.
+    traced: Vec<MessageSpan>,
     idle_since: Instant,
 }
 
@@ -110,6 +117,8 @@ impl Feed {
             heard: false,
             deaf: 0,
             checked: None,
+            fresh: Vec::new(),
+            traced: Vec::new(),
             idle_since: Instant::now(),
         }
     }
@@ -252,9 +261,17 @@ impl Feed {
         }
     }
 
-    fn flush(&self) {
+    fn flush(&mut self) {
         for view in &self.views {
             view.flush();
+        }
+        self.traced.clear();
+        if !self.fresh.is_empty() {
+            let now = Timestamp::now();
+            for time in self.fresh.drain(..) {
+                let latency = now.duration_since(time).as_secs_f64().max(0.0);
+                self.context.metrics.latency.record(latency, &[]);
+            }
         }
     }
 
@@ -321,6 +338,8 @@ impl Feed {
         }
         self.reopen(lane);
         self.context.metrics.messages.add(entries.len() as u64, &[]);
+        self.fresh.extend(entries.first().and_then(Entry::time));
+        self.traced.extend(trace(&self.run, lane, entries));
         for view in self.views.iter().filter(|view| view.selection().has_lane(lane)) {
             view.push(lane, entries);
         }
@@ -329,6 +348,7 @@ impl Feed {
     fn pass_on_gap(&mut self, gap: &Gap) {
         tracing::warn!(run = %self.run, lane = %gap.lane, first = %gap.first, last = %gap.last, reason = ?gap.reason, "messages are gone");
         self.context.metrics.gaps.add(1, &[]);
+        self.context.metrics.lost.add(gap.last.get() + 1 - gap.first.get(), &[]);
         self.reopen(&gap.lane);
         for view in self.views.iter().filter(|view| view.selection().has_lane(&gap.lane)) {
             view.push_gap(gap);
@@ -427,6 +447,16 @@ impl Feed {
     fn leave(&mut self) -> bool {
         self.feeds.upgrade().is_none_or(|feeds| feeds.close(&self.run, &mut self.requests))
     }
+}
+
+/// A span for each message that belongs to a trace, which every replica tells of once, whoever many watch.
+fn trace(run: &RunId, lane: &Lane, entries: &[Entry]) -> Vec<MessageSpan> {
+    if !message_trace::is_on() {
+        return Vec::new();
+    }
+    let spans =
+        entries.iter().filter_map(|entry| MessageSpan::below("deliver", SpanKind::Consumer, &entry.line));
+    spans.map(|span| span.with(message_trace::destination("process", run, lane))).collect()
 }
 
 /// Whether a lane is that of the control-plane's commands.

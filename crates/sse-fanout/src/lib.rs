@@ -31,6 +31,7 @@ pub mod run_info;
 pub mod seat;
 pub mod shared_reader;
 pub mod snapshot;
+pub mod tickets;
 pub mod tracker;
 pub mod turns;
 pub mod usher;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use runcast_auth::Gate;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, Tls, serve};
@@ -58,6 +60,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::routes::Routes;
+use crate::tickets::Tickets;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
 
@@ -81,6 +84,7 @@ pub async fn run(
         let _there = intake.handle().enter();
         Subscriber::connect(&bus)?
     };
+    let gate = Gate::open(&config.auth, listener.local_addr()?, bus.clone(), subscriber.clone())?;
     let metrics = Metrics::new();
     let cors = Cors::parse(&config.cors.origins)
         .map_err(|item| anyhow::anyhow!("{item:?} is no origin such as https://example.com"))
@@ -122,6 +126,8 @@ pub async fn run(
     };
     let _ushering = AbortOnDropHandle::new(tokio::spawn(usher.work(config.sse.heartbeat, shutdown.clone())));
     let routes = Routes {
+        tickets: Tickets::new(gate.clone(), config.tickets),
+        gate,
         viewers: Arc::new(viewers),
         cors,
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),

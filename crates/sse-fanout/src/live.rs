@@ -53,6 +53,11 @@ impl Live {
         let _ = self.progress.changed().await;
     }
 
+    /// Where the viewer stands.
+    pub fn position(&self) -> Cursor {
+        self.reader.position()
+    }
+
     /// Whether frames reach it as they are.
     pub fn is_level(&self) -> bool {
         self.reader.is_level()
@@ -63,6 +68,11 @@ impl Live {
         self.past.view.has_seats()
     }
 
+    /// Where it reads on.
+    pub fn place(&self) -> (Past, RingReader) {
+        (self.past.clone(), self.reader.clone())
+    }
+
     /// Takes a seat in the view.
     pub fn sit(self, socket: Arc<TcpStream>) -> (Past, Seated) {
         let seated = self.past.view.sit(socket, self.reader);
@@ -70,7 +80,6 @@ impl Live {
     }
 
     fn fall_back(&self) -> Step {
-        let cursor: Cursor = self.reader.position();
-        Step::Enter(Box::new(Phase::CatchUp(CatchUp::new(self.past.clone(), cursor))))
+        Step::Enter(Box::new(Phase::CatchUp(CatchUp::new(self.past.clone(), self.position()))))
     }
 }

@@ -1,7 +1,8 @@
 //! What the fan-out counts.
 
-use opentelemetry::global;
-use opentelemetry::metrics::{Counter, UpDownCounter};
+use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
+use opentelemetry::{KeyValue, global};
+use runcast_auth::Denied;
 
 /// Viewers that are connected.
 pub const VIEWERS: &str = "runcast.fanout.viewers";
@@ -17,8 +18,16 @@ pub const BACKFILLS: &str = "runcast.fanout.backfills";
 pub const PAGES: &str = "runcast.fanout.pages";
 /// Times that messages could no longer be had.
 pub const GAPS: &str = "runcast.fanout.gaps";
+/// Messages that gaps stand for.
+pub const LOST: &str = "runcast.fanout.lost";
+/// From the time that a message bears to when it was handed to those who watch live, once for each batch. Two clocks:
+/// below zero counts as zero.
+pub const LATENCY: &str = "runcast.fanout.latency";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";
+
+/// Requests refused, and streams ended, for their tokens; by `reason`.
+pub const DENIED: &str = "runcast.fanout.denied";
 
 /// The fan-out's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,7 +40,10 @@ pub struct Metrics {
     pub backfills: Counter<u64>,
     pub pages: Counter<u64>,
     pub gaps: Counter<u64>,
+    pub lost: Counter<u64>,
+    pub latency: Histogram<f64>,
     pub malformed: Counter<u64>,
+    pub denied: Counter<u64>,
 }
 
 impl Metrics {
@@ -74,12 +86,35 @@ impl Metrics {
                 .with_unit("{gap}")
                 .with_description("Times that messages could no longer be had")
                 .build(),
+            lost: meter
+                .u64_counter(LOST)
+                .with_unit("{message}")
+                .with_description("Messages that could no longer be had")
+                .build(),
+            latency: meter
+                .f64_histogram(LATENCY)
+                .with_unit("s")
+                .with_description("From a message's time to when it was handed to its viewers")
+                .with_boundaries(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+                ])
+                .build(),
             malformed: meter
                 .u64_counter(MALFORMED)
                 .with_unit("{payload}")
                 .with_description("Payloads that were not batches")
                 .build(),
+            denied: meter
+                .u64_counter(DENIED)
+                .with_unit("{request}")
+                .with_description("Requests refused and streams ended for their tokens")
+                .build(),
         }
+    }
+
+    /// Counts somebody who is not let in, or no longer.
+    pub fn deny(&self, denied: Denied) {
+        self.denied.add(1, &[KeyValue::new("reason", denied.reason())]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a viewer asks for: the query and headers of `GET /v1/runs/{run_id}/events`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
@@ -9,6 +10,15 @@ use crate::error::BadRequest;
 
 /// Most variations that one viewer may name.
 const MAX_VARIATIONS: usize = 256;
+
+/// The parameter with a ticket, see [`crate::tickets`].
+const TICKET: &str = "ticket";
+
+/// The ticket in a query, if there is one.
+pub fn ticket(query: &str) -> Option<Cow<'_, str>> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(name, _)| name == TICKET).map(|(_, ticket)| ticket)
+}
 
 /// What a viewer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +74,8 @@ impl EventsRequest {
                 "after" => after = cursor(&name, &value)?,
                 "from" => begin = from(&value)?,
                 "merge" => merge = merges(&value)?,
-                // What caches are fooled with.
+                // What let the viewer in, and what caches are fooled with.
+                TICKET => {}
                 _ if name.starts_with('_') => {}
                 _ => return Err(BadRequest::unknown(&name)),
             }

@@ -1,5 +1,7 @@
 //! How one viewer reads the ring that it shares with others. Pure: no clock, no I/O.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use runcast_protocol::{Cursor, EventName, Gap, sse};
 
@@ -25,7 +27,7 @@ struct IdLine(Bytes);
 #[derive(Debug, Clone)]
 enum Stands {
     /// At the same place in all lanes: frames go out as they are. Where that is, the last of them says.
-    Level { entered: Cursor, last: Option<IdLine> },
+    Level { entered: Arc<Cursor>, last: Option<IdLine> },
     /// It has more than the ring in some lanes: what it has is left out, and its frames carry its
     /// own cursor.
     Ahead(Cursor),
@@ -37,7 +39,8 @@ impl RingReader {
     pub fn enter(ring: &Ring, cursor: &Cursor) -> Option<Self> {
         match ring.entrance(cursor) {
             Entrance::Head(next) => {
-                Some(Self { next, stands: Stands::Level { entered: cursor.clone(), last: None } })
+                let entered = Arc::new(cursor.clone());
+                Some(Self { next, stands: Stands::Level { entered, last: None } })
             }
             Entrance::Within(next) => Some(Self { next, stands: Stands::Ahead(cursor.clone()) }),
             Entrance::Before => None,
@@ -54,7 +57,7 @@ impl RingReader {
         match &self.stands {
             Stands::Ahead(cursor) => cursor.clone(),
             Stands::Level { entered, last } => {
-                last.as_ref().and_then(IdLine::cursor).unwrap_or_else(|| entered.clone())
+                last.as_ref().and_then(IdLine::cursor).unwrap_or_else(|| Cursor::clone(entered))
             }
         }
     }
@@ -79,7 +82,7 @@ impl RingReader {
                 }
                 let chunk = read_ahead(frames, &mut self.next, cursor);
                 if self.next == ring.end() && cursor == ring.head() {
-                    let entered = std::mem::take(cursor);
+                    let entered = Arc::new(std::mem::take(cursor));
                     self.stands = Stands::Level { entered, last: None };
                 }
                 Some(chunk)

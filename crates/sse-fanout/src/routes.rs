@@ -1,5 +1,6 @@
 //! Paths and what they answer.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +11,27 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use runcast_auth::{Access, Gate, Lease, Operation};
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
 
-use crate::compression::{Encoder, Encoding, Encodings};
-use crate::request::EventsRequest;
+use crate::compression::Encodings;
+use crate::compression::stream::CompressedViewer;
+use crate::error::{BadRequest, Refusal};
+use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
+use crate::tickets::{self, Tickets};
 use crate::viewer::{Present, Viewer, ViewerContext};
 use crate::{assets, connection, websocket};
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]
 pub struct Routes {
+    /// Lets in who has a token.
+    pub gate: Gate,
+    /// Gives out tickets.
+    pub tickets: Tickets,
     /// What viewers need.
     pub viewers: Arc<ViewerContext>,
     /// Who may read.
@@ -37,11 +46,19 @@ pub struct Routes {
 
 impl Routes {
     /// Answers one request.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
-        let (head, _) = request.into_parts();
-        let mut response = match head.method {
-            Method::GET | Method::HEAD => self.get(&head).await,
-            Method::OPTIONS => allowed(StatusCode::NO_CONTENT, empty()),
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (head, body) = request.into_parts();
+        let mut response = match (&head.method, head.uri.path()) {
+            (&Method::GET | &Method::HEAD, _) => {
+                self.get(&head).await.unwrap_or_else(|refusal| self.refuse(refusal))
+            }
+            (&Method::OPTIONS, _) => allowed(StatusCode::NO_CONTENT, empty()),
+            (&Method::POST, tickets::PATH) => {
+                self.tickets.issue(&head, body).await.unwrap_or_else(|refusal| self.refuse(refusal))
+            }
             _ => {
                 let (parts, body) = problem(StatusCode::METHOD_NOT_ALLOWED, "use GET").into_parts();
                 let mut response = allowed(StatusCode::METHOD_NOT_ALLOWED, body);
@@ -53,40 +70,50 @@ impl Routes {
         response
     }
 
-    async fn get(&self, head: &Parts) -> Response<Body> {
-        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
+    async fn get(&self, head: &Parts) -> Result<Response<Body>, Refusal> {
+        let path = head.uri.path();
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
-            [""] | ["runs", _] => self.page.answer(),
-            ["assets", name] => assets::file(name).unwrap_or_else(|| not_found(path)),
-            ["v1", "runs", run] => match RunId::new(run) {
-                Ok(run) => self.run(&run).await,
-                Err(error) => problem(StatusCode::BAD_REQUEST, error),
-            },
-            ["v1", "runs", run, "events"] => match RunId::new(run) {
-                Ok(run) => match EventsRequest::parse(run, query, &head.headers) {
-                    Ok(request) => {
-                        let takes_over = head.extensions.get::<CanTakeOver>().is_some();
-                        let mut response =
-                            self.events(request, takes_over, self.encodings.choose(&head.headers)).await;
-                        if !self.encodings.is_empty() {
-                            response.headers_mut().append(VARY, HeaderValue::from(ACCEPT_ENCODING));
-                        }
-                        response
-                    }
-                    Err(error) => problem(StatusCode::BAD_REQUEST, error),
-                },
-                Err(error) => problem(StatusCode::BAD_REQUEST, error),
-            },
-            ["v1", "runs", run, "ws"] => match RunId::new(run) {
-                Ok(run) => match EventsRequest::parse(run, query, &head.headers) {
-                    Ok(request) => self.socket(request, head).await,
-                    Err(error) => problem(StatusCode::BAD_REQUEST, error),
-                },
-                Err(error) => problem(StatusCode::BAD_REQUEST, error),
-            },
-            _ => not_found(path),
+            [""] | ["runs", _] => Ok(self.page.answer()),
+            ["assets", name] => Ok(assets::file(name).unwrap_or_else(|| not_found(path))),
+            ["v1", "runs", run] => {
+                let (run, access) = self.admit(run, head).await?;
+                // It tells of all channels.
+                access.all_channels()?;
+                Ok(self.run(&run).await)
+            }
+            ["v1", "runs", run, "events"] => {
+                let (run, access) = self.admit(run, head).await?;
+                let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
+                let mut response = self.events(request, head, access.lease()).await;
+                if !self.encodings.is_empty() {
+                    response.headers_mut().append(VARY, HeaderValue::from(ACCEPT_ENCODING));
+                }
+                Ok(response)
+            }
+            ["v1", "runs", run, "ws"] => {
+                let (run, access) = self.admit(run, head).await?;
+                let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
+                Ok(self.socket(request, head, access.lease()).await)
+            }
+            _ => Ok(not_found(path)),
         }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        if let Refusal::Denied(denied) = refusal {
+            self.viewers.metrics.deny(denied);
+        }
+        refusal.answer()
+    }
+
+    /// Lets in who may view the run, judged by its name alone: nobody has looked yet whether it exists.
+    async fn admit(&self, run: &str, head: &Parts) -> Result<(RunId, Access), Refusal> {
+        let ticket = ticket(head.uri.query().unwrap_or_default());
+        let access = self.gate.admit_with(&head.method, &head.headers, ticket.as_deref()).await?;
+        let run = RunId::new(run).map_err(|error| BadRequest::new("run_id", error))?;
+        access.may(Operation::View, &run)?;
+        Ok((run, access))
     }
 
     #[tracing::instrument(name = "GET /v1/runs/{run_id}", skip(self))]
@@ -113,9 +140,10 @@ impl Routes {
     async fn events(
         &self,
         request: EventsRequest,
-        takes_over: bool,
-        encoding: Option<Encoding>,
+        head: &Parts,
+        lease: Option<Arc<Lease>>,
     ) -> Response<Body> {
+        let encoding = self.encodings.choose(&head.headers);
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
@@ -126,42 +154,41 @@ impl Routes {
         }
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
-        let encoder = match encoding.map(Encoder::new).transpose() {
-            Ok(encoder) => encoder,
-            Err(error) => {
-                tracing::error!(%error, "a stream cannot be compressed");
-                return problem(StatusCode::INTERNAL_SERVER_ERROR, "the stream cannot be compressed");
-            }
-        };
-        if takes_over && encoder.is_none() {
+        if head.extensions.get::<CanTakeOver>().is_some() && encoding.is_none() {
             let mut response = event_stream(empty());
-            let takeover = Takeover::new(|socket| connection::stream(context, viewer, socket));
+            let takeover = Takeover::new(|socket| connection::stream(context, viewer, lease, socket));
             response.extensions_mut().insert(takeover);
             return response;
         }
-        let present = Present::new(context);
-        let frames = stream::try_unfold(Some((viewer, encoder, present)), |state| async {
-            let Some((mut viewer, mut encoder, present)) = state else { return Ok(None) };
-            let Some(bytes) = viewer.next().await else {
-                let Some(encoder) = encoder else { return Ok(None) };
-                return Ok::<_, io::Error>(Some((Frame::data(encoder.finish()?), None)));
-            };
-            let bytes = match &mut encoder {
-                Some(encoder) => encoder.write(&bytes)?,
-                None => bytes,
-            };
-            Ok(Some((Frame::data(bytes), Some((viewer, encoder, present)))))
+        let present = Present::new(context.clone());
+        let Some(encoding) = encoding else {
+            let frames = stream::unfold((viewer.leased(lease), present), |(mut viewer, present)| async {
+                let bytes = viewer.next().await?;
+                Some((Ok::<_, io::Error>(Frame::data(bytes)), (viewer, present)))
+            });
+            return event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
+        };
+        let viewer = CompressedViewer::new(context, viewer, lease, encoding);
+        let frames = stream::try_unfold(Some((viewer, present)), |state| async {
+            let Some((mut viewer, present)) = state else { return Ok(None) };
+            Ok::<_, io::Error>(Some(match viewer.next().await? {
+                Some(bytes) => (Frame::data(bytes), Some((viewer, present))),
+                None => (Frame::data(viewer.finish()), None),
+            }))
         });
         let mut response = event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
-        if let Some(encoding) = encoding {
-            response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
-        }
+        response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
         response
     }
 
     /// Begins a WebSocket. It cannot see a 204: who has seen everything is told the end once more.
     #[tracing::instrument(name = "GET /v1/runs/{run_id}/ws", skip_all, fields(run = %request.run))]
-    async fn socket(&self, request: EventsRequest, head: &Parts) -> Response<Body> {
+    async fn socket(
+        &self,
+        request: EventsRequest,
+        head: &Parts,
+        lease: Option<Arc<Lease>>,
+    ) -> Response<Body> {
         let mut response = match websocket::accept(head, &self.cors) {
             Ok(response) => response,
             Err(refusal) => return *refusal,
@@ -169,10 +196,15 @@ impl Routes {
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         let context = self.viewers.clone();
-        let viewer = Viewer::new(context.clone(), request, view);
+        let viewer = Viewer::new(context.clone(), request, view).leased(lease);
         response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, io)));
         response
     }
+}
+
+/// The query, as far as the access goes.
+fn narrowed(head: &Parts, access: &Access) -> Result<String, Refusal> {
+    Ok(access.narrow(head.uri.query().unwrap_or_default())?)
 }
 
 fn allowed(status: StatusCode, body: Body) -> Response<Body> {

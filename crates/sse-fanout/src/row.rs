@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::ring_reader::RingReader;
@@ -40,12 +41,20 @@ pub struct Row {
     state: AtomicU8,
     /// Seats that are taken, arrivals among them.
     taken: AtomicUsize,
-    arrivals: Mutex<Vec<Arrival>>,
+    waiting: Mutex<Waiting>,
     sitting: Mutex<Sitting>,
     /// Whether somebody has left a seat.
     left: AtomicBool,
     /// Whether it is time for a heartbeat, unless there is something to say.
     beat: AtomicBool,
+}
+
+/// What whoever serves the row next sees to.
+#[derive(Debug, Default)]
+struct Waiting {
+    arrivals: Vec<Arrival>,
+    /// The sockets of those who are to get up; they have arrived before.
+    called: Vec<Arc<TcpStream>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +79,7 @@ impl Row {
             runtime: Handle::current(),
             state: AtomicU8::new(IDLE),
             taken: AtomicUsize::new(0),
-            arrivals: Mutex::default(),
+            waiting: Mutex::default(),
             sitting: Mutex::new(Sitting { seats: Vec::new(), reader, spoke: Instant::now() }),
             left: AtomicBool::new(false),
             beat: AtomicBool::new(false),
@@ -89,13 +98,19 @@ impl Row {
     /// Takes a seat for a viewer that reads as `reader` does.
     pub(crate) fn sit(self: &Arc<Self>, view: &Arc<View>, seat: Seat, reader: RingReader) {
         self.taken.fetch_add(1, Ordering::Relaxed);
-        lock(&self.arrivals).push(Arrival { seat, reader });
+        lock(&self.waiting).arrivals.push(Arrival { seat, reader });
         self.wake(view);
     }
 
     /// Somebody has left: has the seat cleared now, and not with the next frame.
     pub(crate) fn leave(self: &Arc<Self>, view: &Arc<View>) {
         self.left.store(true, Ordering::Relaxed);
+        self.wake(view);
+    }
+
+    /// Has the viewer at `socket` get up, if it still sits: nobody else may write to it meanwhile.
+    pub(crate) fn call(self: &Arc<Self>, view: &Arc<View>, socket: &Arc<TcpStream>) {
+        lock(&self.waiting).called.push(socket.clone());
         self.wake(view);
     }
 
@@ -139,21 +154,27 @@ impl Row {
     fn serve(&self, view: &View) {
         let mut sitting = lock(&self.sitting);
         // Taken before anything is read: who arrives later than that wakes the row again.
-        let arrivals = std::mem::take(&mut *lock(&self.arrivals));
+        let Waiting { arrivals, called } = std::mem::take(&mut *lock(&self.waiting));
         if self.left.swap(false, Ordering::Relaxed) {
             sitting.seats.retain(|seat| !seat.is_left());
         }
+        // Before anything is written: it is no longer for them.
+        called.iter().for_each(|socket| sitting.rise(socket));
         let beat = self.beat.swap(false, Ordering::Relaxed);
         if !sitting.catch_up(view) && beat {
             sitting.write(&Bytes::from_static(HEARTBEAT));
         }
         for Arrival { seat, reader } in arrivals {
-            sitting.admit(view, seat, reader);
+            if called.iter().any(|socket| seat.writes_to(socket)) {
+                seat.rise(reader, Bytes::new());
+            } else {
+                sitting.admit(view, seat, reader);
+            }
         }
         if !view.has_seats() {
             sitting.rise_all();
         }
-        self.taken.store(sitting.seats.len() + lock(&self.arrivals).len(), Ordering::Relaxed);
+        self.taken.store(sitting.seats.len() + lock(&self.waiting).arrivals.len(), Ordering::Relaxed);
     }
 }
 
@@ -214,6 +235,12 @@ impl Sitting {
             }
         }
         self.seats.push(seat);
+    }
+
+    fn rise(&mut self, socket: &Arc<TcpStream>) {
+        if let Some(index) = self.seats.iter().position(|seat| seat.writes_to(socket)) {
+            self.seats.swap_remove(index).rise(self.reader.clone(), Bytes::new());
+        }
     }
 
     fn rise_all(&mut self) {

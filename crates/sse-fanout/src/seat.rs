@@ -48,6 +48,11 @@ impl Seat {
         self.rise.is_closed()
     }
 
+    /// Whether it is the seat of who is at `socket`.
+    pub(crate) fn writes_to(&self, socket: &Arc<TcpStream>) -> bool {
+        Arc::ptr_eq(&self.socket, socket)
+    }
+
     /// Writes as much as the socket takes at once.
     ///
     /// # Errors
@@ -74,6 +79,12 @@ impl Seated {
     /// Waits until the viewer has to get up; none if its connection is broken. Can be cancelled.
     pub async fn risen(&mut self) -> Option<Box<Risen>> {
         (&mut self.risen).await.ok()
+    }
+
+    /// Gets up by itself, from the seat that writes to `socket`; none if its connection is broken.
+    pub async fn get_up(&mut self, socket: &Arc<TcpStream>) -> Option<Box<Risen>> {
+        self.row.call(&self.view, socket);
+        self.risen().await
     }
 }
 

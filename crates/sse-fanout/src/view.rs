@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::chunk::ChunkBuffer;
+use crate::compression::Encoding;
+use crate::compression::track::Track;
 use crate::ring::{Frame, Ring, RingLimits};
 use crate::ring_reader::RingReader;
 use crate::row::Row;
@@ -26,6 +28,8 @@ pub struct View {
     end: watch::Sender<Progress>,
     /// Where the viewers that are level sit.
     rows: RwLock<Vec<Arc<Row>>>,
+    /// What those share whose streams are compressed, and who are level.
+    tracks: RwLock<Vec<Arc<Track>>>,
     /// Whether nobody may sit any more.
     is_cleared: AtomicBool,
     /// Whether the usher knows of it.
@@ -52,6 +56,7 @@ impl View {
             ring: RwLock::new(Ring::new(head, limits)),
             end: watch::Sender::default(),
             rows: RwLock::default(),
+            tracks: RwLock::default(),
             is_cleared: AtomicBool::new(false),
             is_attended: AtomicBool::new(false),
         }
@@ -92,7 +97,7 @@ impl View {
     /// Has the viewers come back: what they watch is not what the run has turned out to be.
     pub fn let_go(self: &Arc<Self>) {
         self.end.send_modify(|progress| progress.is_let_go = true);
-        self.wake_rows();
+        self.wake();
     }
 
     /// Whether the viewers are to come back.
@@ -142,7 +147,7 @@ impl View {
         let end = self.ring().end();
         let changed = self.end.send_if_modified(|progress| std::mem::replace(&mut progress.end, end) != end);
         if changed {
-            self.wake_rows();
+            self.wake();
         }
     }
 
@@ -154,17 +159,31 @@ impl View {
         Seated::new(risen, row, self.clone())
     }
 
+    /// The track of those who want this encoding.
+    pub fn track(&self, encoding: Encoding) -> Arc<Track> {
+        let mut tracks = self.tracks.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(track) = tracks.iter().find(|track| track.encoding() == encoding) {
+            return track.clone();
+        }
+        let track = Arc::new(Track::new(encoding));
+        tracks.push(track.clone());
+        track
+    }
+
     /// Sends a heartbeat to who sits and has heard nothing for `silence`.
     pub fn beat(self: &Arc<Self>, silence: Duration) {
         for row in &self.rows() {
             row.beat(self, silence);
+        }
+        for track in self.tracks().iter() {
+            track.beat(silence);
         }
     }
 
     /// Has everybody get up who sits, for good.
     pub fn clear(self: &Arc<Self>) {
         self.is_cleared.store(true, Ordering::Relaxed);
-        self.wake_rows();
+        self.wake();
     }
 
     /// Whether this is the first time that it is asked.
@@ -192,10 +211,17 @@ impl View {
         self.rows.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn wake_rows(self: &Arc<Self>) {
+    fn wake(self: &Arc<Self>) {
         for row in &self.rows() {
             row.wake(self);
         }
+        for track in self.tracks().iter() {
+            track.wake();
+        }
+    }
+
+    fn tracks(&self) -> RwLockReadGuard<'_, Vec<Arc<Track>>> {
+        self.tracks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Ring> {

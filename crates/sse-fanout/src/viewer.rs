@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use runcast_auth::{Denied, Lease};
 use runcast_protocol::{Cursor, EventName, Start, sse};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -53,6 +54,8 @@ pub struct Viewer {
     phase: Phase,
     farewell: Farewell,
     said_retry: bool,
+    /// How long it may watch; none: as long as it likes.
+    lease: Option<Arc<Lease>>,
 }
 
 /// What comes next for a viewer whose connection lets it sit.
@@ -79,6 +82,8 @@ pub enum Phase {
     CatchUp(CatchUp),
     /// Reading the ring.
     Live(Live),
+    /// It was told that it may not watch any longer.
+    Dismissed(Denied),
 }
 
 /// What a step of a phase gave. Steps can be cancelled at any await and taken anew.
@@ -107,13 +112,29 @@ impl Viewer {
             None => Phase::Opening(request),
         };
         let farewell = context.drain.farewell();
-        Self { context, phase, farewell, said_retry: false }
+        Self { context, phase, farewell, said_retry: false, lease: None }
     }
 
     /// A viewer that sat and reads on as `reader` does.
     pub fn risen(context: Arc<ViewerContext>, past: Past, reader: RingReader) -> Self {
         let farewell = context.drain.farewell();
-        Self { context, phase: Phase::Live(Live::new(past, reader)), farewell, said_retry: true }
+        let phase = Phase::Live(Live::new(past, reader));
+        Self { context, phase, farewell, said_retry: true, lease: None }
+    }
+
+    /// The same, which may watch as long as the lease lasts. Then it is told why, and its stream is over.
+    #[must_use]
+    pub fn leased(mut self, lease: Option<Arc<Lease>>) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Why it may not watch any longer, once it was told.
+    pub fn dismissed(&self) -> Option<Denied> {
+        match self.phase {
+            Phase::Dismissed(denied) => Some(denied),
+            _ => None,
+        }
     }
 
     /// The next bytes to send, whole frames or a heartbeat; none when the stream is over.
@@ -137,6 +158,14 @@ impl Viewer {
         }
     }
 
+    /// Where a viewer that is level reads on; none if it is not.
+    pub fn place(&self) -> Option<(Past, RingReader)> {
+        match &self.phase {
+            Phase::Live(live) if live.is_level() => Some(live.place()),
+            _ => None,
+        }
+    }
+
     async fn advance(&mut self, sits: bool) -> Next {
         if !std::mem::replace(&mut self.said_retry, true) {
             // The beginning of the first event: on a frame of its own some clients see an empty message.
@@ -149,6 +178,7 @@ impl Viewer {
         loop {
             let step = tokio::select! {
                 biased;
+                denied = Lease::end_of(self.lease.as_ref()) => return Next::Bytes(self.dismiss(denied)),
                 () = self.farewell.time_to_go() => return Next::Over,
                 () = &mut silence => return Next::Bytes(Bytes::from_static(sse::HEARTBEAT)),
                 step = self.phase.step(&self.context, sits) => step,
@@ -165,6 +195,20 @@ impl Viewer {
                 Step::Over => return Next::Over,
             }
         }
+    }
+
+    /// The last frame for who may not watch any longer. It has the place where the viewer stands, to come
+    /// back to with another token.
+    fn dismiss(&mut self, denied: Denied) -> Bytes {
+        self.context.metrics.deny(denied);
+        let mut frame = Vec::new();
+        if let Some(cursor) = self.phase.position() {
+            sse::write_id(&mut frame, &cursor.to_string());
+        }
+        sse::write_event(&mut frame, EventName::End, denied.end().as_bytes());
+        self.lease = None;
+        self.phase = Phase::Dismissed(denied);
+        frame.into()
     }
 
     /// Puts a jittered `retry:` before the first frame after the drain began.
@@ -215,6 +259,18 @@ impl Phase {
                 }
                 step => step,
             },
+            Self::Dismissed(_) => Step::Over,
+        }
+    }
+
+    /// Where the viewer stands; none if that is not known yet.
+    fn position(&self) -> Option<Cursor> {
+        match self {
+            Self::Opening(request) | Self::Opened(request, _) => request.cursor().cloned(),
+            Self::Snapshot(snapshots) => Some(snapshots.cursor().clone()),
+            Self::CatchUp(catch_up) => Some(catch_up.cursor().clone()),
+            Self::Live(live) => Some(live.position()),
+            Self::Dismissed(_) => None,
         }
     }
 }

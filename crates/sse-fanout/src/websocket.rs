@@ -136,7 +136,9 @@ async fn show(context: &ViewerContext, mut viewer: Viewer, socket: &mut Socket) 
         }
         socket.flush().await.ok()?;
     }
-    Some(if is_over {
+    Some(if let Some(denied) = viewer.dismissed() {
+        close(CloseCode::Policy, denied.reason().to_owned())
+    } else if is_over {
         close(CloseCode::Normal, "the run is over".to_owned())
     } else {
         let retry = context.drain.farewell().retry(context.retry).unwrap_or(context.retry);

@@ -206,6 +206,33 @@ async fn who_leaves_lets_the_socket_go_at_once() {
 }
 
 #[tokio::test]
+async fn who_is_called_gets_up_between_two_frames_and_the_others_stay() {
+    let view = view(64);
+    let (mut seats, mut clients) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (client, socket) = pair().await;
+        let (reader, _) = enter(&view);
+        seats.push((view.sit(socket.clone(), reader), socket));
+        clients.push(Client::new(client));
+    }
+    say(&view, 1, 10);
+    view.flush();
+    let (seated, socket) = &mut seats[1];
+    let risen = timeout(SOON, seated.get_up(socket)).await.unwrap().unwrap();
+    assert!(risen.rest.is_empty() && risen.reader.position().to_string() == "a:1");
+    say(&view, 2, 10);
+    view.flush();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.read_to(if index == 1 { 1 } else { 2 }).await;
+    }
+    // Nobody else writes to who has got up.
+    drop(seats);
+    let mut rest = Vec::new();
+    clients[1].socket.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty() && clients[1].chunks.is_empty());
+}
+
+#[tokio::test]
 async fn silence_is_broken_by_heartbeats_and_the_cleared_get_up() {
     let view = view(16);
     let (mut client, socket) = pair().await;

@@ -10,7 +10,8 @@ use runcast_testkit::{Fanout, Pen, Redis, Viewer};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-const SOON: Duration = Duration::from_secs(60);
+/// For hundreds of viewers in a debug build, beside other tests.
+const SOON: Duration = Duration::from_secs(180);
 
 /// A run with so many messages of output, in batches of `batch`, that has ended unless `goes_on`; its text.
 async fn run(redis: &Redis, name: &str, messages: usize, batch: usize) -> (Pen, Vec<String>) {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_util::task::AbortOnDropHandle;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -171,25 +172,70 @@ async fn only_pages_that_may_read_connect() {
 #[tokio::test]
 async fn who_asks_for_it_gets_a_compressed_stream() {
     let redis = Redis::start().await;
-    let fanout = Fanout::start_with(&redis.url(), &[("RUNCAST__SSE__COMPRESSION", "zstd,gzip")]).await;
+    let fanout = Fanout::start_with(&redis.url(), &[("RUNCAST__SSE__COMPRESSION", "zstd,br,gzip")]).await;
     let mut pen = Pen::new(&redis.url(), "r", "var-1");
-    for number in 0..200 {
+    pen.say("0 ").await;
+    let url = fanout.url("/v1/runs/r/events?merge=false&channels=output");
+    let encodings = ["", "gzip", "br", "br, gzip", "zstd", "gzip, br, zstd"];
+    // Several of each, who come one after the other while the run goes on, and are there until its end.
+    let viewers: Vec<_> = (0..30)
+        .map(|number| {
+            let (url, accepted) = (url.clone(), encodings[number % encodings.len()]);
+            tokio::spawn(async move {
+                runcast_testkit::http_get(&url, &[("accept-encoding", accepted)]).await.unwrap()
+            })
+        })
+        .collect();
+    for number in 1..300 {
         pen.say(&format!("{number} ")).await;
     }
     pen.state(State::Succeeded).await;
-    let url = fanout.url("/v1/runs/r/events?merge=false&channels=output");
-    let (_, headers, plain) = runcast_testkit::http_get(&url, &[]).await.unwrap();
-    assert!(headers.get("content-encoding").is_none());
-    for (accepted, expected) in [("gzip", "gzip"), ("gzip, zstd", "zstd")] {
-        let asked = [("accept-encoding", accepted)];
-        let (_, headers, body) = runcast_testkit::http_get(&url, &asked).await.unwrap();
-        assert_eq!(headers["content-encoding"], expected);
+    let mut texts = Vec::new();
+    for (number, viewer) in viewers.into_iter().enumerate() {
+        let (_, headers, body) = timeout(SOON, viewer).await.unwrap().unwrap();
+        let expected = ["", "gzip", "br", "br", "zstd", "zstd"][number % encodings.len()];
+        let encoding = headers.get("content-encoding").map_or("", |value| value.to_str().unwrap());
+        assert_eq!(encoding, expected);
         assert!(headers.get_all("vary").iter().any(|name| name == "accept-encoding"));
         let mut seen = Vec::new();
         match expected {
             "gzip" => flate2::read::GzDecoder::new(&*body).read_to_end(&mut seen).unwrap(),
-            _ => zstd::Decoder::new(&*body).unwrap().read_to_end(&mut seen).unwrap(),
+            "br" => brotli::Decompressor::new(&*body, 4096).read_to_end(&mut seen).unwrap(),
+            "zstd" => zstd::Decoder::new(&*body).unwrap().read_to_end(&mut seen).unwrap(),
+            _ => body.to_vec().as_slice().read_to_end(&mut seen).unwrap(),
         };
-        assert!(seen == plain && body.len() * 2 < plain.len(), "{} of {}", body.len(), plain.len());
+        assert!(expected.is_empty() || body.len() * 3 < seen.len() * 2, "{} of {}", body.len(), seen.len());
+        texts.push(seen);
+    }
+    let events = |text: &[u8]| {
+        let events = Parser::default().push(text);
+        events.into_iter().map(|event| (event.id, event.data)).collect::<Vec<_>>()
+    };
+    let first = events(&texts[0]);
+    assert_eq!(first.len(), 301, "300 messages and the end");
+    assert!(texts.iter().all(|text| events(text) == first));
+}
+
+#[tokio::test]
+async fn a_compressed_stream_has_heartbeats() {
+    let redis = Redis::start().await;
+    let options = [("RUNCAST__SSE__COMPRESSION", "gzip"), ("RUNCAST__SSE__HEARTBEAT", "100ms")];
+    let fanout = Fanout::start_with(&redis.url(), &options).await;
+    let stream = TcpStream::connect(("127.0.0.1", fanout.port())).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let task = AbortOnDropHandle::new(tokio::spawn(connection));
+    let request =
+        http::Request::get("/v1/runs/r/events").header("host", "x").header("accept-encoding", "gzip");
+    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    let (mut body, mut sent) = (response.into_body(), Vec::new());
+    loop {
+        let piece = timeout(SOON, body.frame()).await.unwrap().unwrap().unwrap();
+        sent.extend_from_slice(&piece.into_data().unwrap());
+        let mut seen = Vec::new();
+        // It has not ended, which is an error to whoever reads to the end.
+        let _ = flate2::read::GzDecoder::new(&*sent).read_to_end(&mut seen);
+        if seen.ends_with(b"\n:\n:\n") {
+            return drop(task);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use runcast_protocol::{Cursor, End, Gap, Lane, Message, MessageType, sse};
+use runcast_protocol::{Cursor, Dismissed, End, Gap, Lane, Message, MessageType, sse};
 
 /// What a viewer has seen, over all its connections. Checks by itself that each lane's messages
 /// come once and in order, and that the ids say what was seen.
@@ -16,6 +16,8 @@ pub struct History {
     pub gaps: Vec<Gap>,
     /// The end, if it came.
     pub end: Option<End>,
+    /// Why it was let go before the end, if it was.
+    pub dismissed: Option<String>,
     /// Number of messages, each of those that came as one.
     pub messages: usize,
     /// Number of events that were messages.
@@ -29,7 +31,10 @@ impl History {
     /// If it is out of order, repeated, or leaves something out without a gap.
     pub fn take(&mut self, event: &sse::Event) {
         match event.event.as_str() {
-            "end" => self.end = Some(serde_json::from_str(&event.data).expect("an end")),
+            "end" => match serde_json::from_str::<Dismissed>(&event.data) {
+                Ok(Dismissed { reason }) => self.dismissed = Some(reason),
+                Err(_) => self.end = Some(serde_json::from_str(&event.data).expect("an end")),
+            },
             "gap" => {
                 let gap: Gap = serde_json::from_str(&event.data).expect("a gap");
                 let position = self.positions.entry(gap.lane.clone()).or_default();

@@ -42,6 +42,29 @@ pub async fn http_post(url: &str) -> anyhow::Result<(u16, Bytes)> {
     Ok((status, body))
 }
 
+/// POSTs text with headers to an address such as `http://127.0.0.1:8080/path`: status, headers and body.
+///
+/// # Errors
+/// If the server cannot be reached.
+pub async fn http_post_text(
+    url: &str,
+    headers: &[(&str, &str)],
+    text: &str,
+) -> anyhow::Result<(u16, HeaderMap, Bytes)> {
+    let rest = url.strip_prefix("http://127.0.0.1:").context("a loopback address")?;
+    let (port, path) = rest.split_once('/').context("a path")?;
+    let stream = TcpStream::connect(("127.0.0.1", port.parse()?)).await?;
+    let mut request = Request::post(format!("/{path}")).header("host", "127.0.0.1");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (response, task) = send(stream, request.body(Full::new(text.to_owned().into()))?).await?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    task.abort();
+    Ok((parts.status.as_u16(), parts.headers, body))
+}
+
 /// POSTs to a Unix socket: status and body.
 ///
 /// # Errors

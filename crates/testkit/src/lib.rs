@@ -8,6 +8,7 @@
 mod cluster;
 mod history;
 mod http;
+mod issuer;
 mod pen;
 mod process;
 mod proxy;
@@ -21,7 +22,8 @@ mod wait;
 
 pub use cluster::{Cluster, ClusterNode};
 pub use history::History;
-pub use http::{http_get, http_post, unix_get, unix_post};
+pub use http::{http_get, http_post, http_post_text, unix_get, unix_post};
+pub use issuer::Issuer;
 pub use pen::{Pen, message};
 pub use process::{Process, binary, free_port};
 pub use proxy::{Cut, Proxy};

@@ -22,6 +22,7 @@ pub struct Viewer {
     port: u16,
     path: String,
     last_event_id: String,
+    token: Option<String>,
     connection: Option<Connection>,
     /// What it has seen, over all its connections.
     pub history: History,
@@ -55,7 +56,15 @@ impl Viewer {
     }
 
     fn at(port: u16, path: String) -> Self {
-        Self { port, path, last_event_id: String::new(), connection: None, history: History::default() }
+        let last_event_id = String::new();
+        Self { port, path, last_event_id, token: None, connection: None, history: History::default() }
+    }
+
+    /// The same with a token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(format!("Bearer {token}"));
+        self
     }
 
     /// Connects, or reconnects with the last event id; the status of the answer.
@@ -68,6 +77,7 @@ impl Viewer {
         if !self.last_event_id.is_empty() {
             headers.push(("last-event-id", &self.last_event_id));
         }
+        headers.extend(self.token.as_deref().map(|token| ("authorization", token)));
         let (response, task) = request(self.port, &self.path, &headers).await?;
         let (parts, body) = response.into_parts();
         if parts.status == 200 {

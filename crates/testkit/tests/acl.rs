@@ -22,9 +22,13 @@ fn agent() -> AclUser {
     AclUser::run(&RunId::new(RUN).unwrap())
 }
 
-/// Has the users on these servers, with one password for all.
+fn control() -> AclUser {
+    AclUser::control().managing_users()
+}
+
+/// Has the services' users on these servers, with one password for all. That of the agents comes from the control plane.
 async fn admit(ports: &[u16]) {
-    for user in [agent(), AclUser::fanout(), AclUser::control(), AclUser::replay()] {
+    for user in [AclUser::fanout(), control(), AclUser::replay()] {
         for port in ports {
             let set = async |user: &AclUser| {
                 let mut arguments = vec!["ACL".to_owned(), "SETUSER".into(), user.name.clone()];
@@ -45,24 +49,30 @@ fn settings(user: &AclUser) -> [(&str, &str); 2] {
     [("RUNCAST__REDIS__USERNAME", user.name.as_str()), ("RUNCAST__REDIS__PASSWORD", PASSWORD)]
 }
 
-/// Everything at work under its own user: agents, letters' lanes, viewers, leases, the end of a run, history.
-async fn main_job(url: &str, ports: &[u16]) {
+/// Everything at work under its own user: agents, letters' lanes, viewers, leases, the end of a run, history. Returns
+/// the password of the agents' user, which outlives the run for a while.
+async fn main_job(url: &str, ports: &[u16]) -> String {
     for port in ports {
         command(*port, &["ACL", "LOG", "RESET"]).await.unwrap();
     }
     let fanout = Fanout::start_with(url, &settings(&AclUser::fanout())).await;
-    let control = Control::start_with(url, &settings(&AclUser::control())).await;
+    let control_user = control();
+    let mut control_settings = settings(&control_user).to_vec();
+    control_settings.push(("RUNCAST__ACL__MANAGE", "true"));
+    let control = Control::start_with(url, &control_settings).await;
     let archive = tempfile::tempdir().unwrap();
     let archive_url = format!("file://{}", archive.path().display());
     let replay_user = AclUser::replay();
     let mut replay_settings = settings(&replay_user).to_vec();
     replay_settings.push(("RUNCAST__ARCHIVE__URL", &archive_url));
     let replay = Replay::start_with(url, &replay_settings).await;
-    let mut sidecar = Sidecar::new(url, RUN, "relay");
-    for (name, value) in settings(&agent()) {
-        sidecar = sidecar.set(name, value);
-    }
-    steer(&control).await;
+    let credential = steer(&control).await;
+    assert_eq!(credential.username, agent().name);
+    let file = archive.path().join("password");
+    std::fs::write(&file, &credential.password).unwrap();
+    let sidecar = Sidecar::new(url, RUN, "relay")
+        .set("RUNCAST__REDIS__USERNAME", &credential.username)
+        .set("RUNCAST__REDIS__PASSWORD_FILE", file.display());
     let program = binary("sample-agent");
     let arguments = ["--text", "relay", "--tokens-per-second", "1000", "--think", "100ms"];
     let _agent = sidecar.exec(&[&[program.to_str().unwrap()][..], &arguments].concat());
@@ -85,15 +95,16 @@ async fn main_job(url: &str, ports: &[u16]) {
             clients.lines().filter(|line| line.contains("user=default") && line.contains("resp=3"));
         assert_eq!(strangers.count(), 0, "{clients}");
     }
+    credential.password
 }
 
 /// Creates the run, and has its agent stand still and go on as soon as it is there.
-async fn steer(control: &Control) {
+async fn steer(control: &Control) -> proto::Credential {
     let channel = tonic::transport::Endpoint::from_shared(control.url()).unwrap().connect_lazy();
     let mut runs = RunServiceClient::new(channel.clone());
     let variation_ids = vec!["relay".to_owned()];
     let create = proto::CreateRunRequest { run_id: RUN.into(), variation_ids, ..Default::default() };
-    runs.create_run(create).await.unwrap();
+    let created = runs.create_run(create).await.unwrap().into_inner();
     let actions = [Action::Pause(proto::PauseAction {}), Action::Resume(proto::ResumeAction {})];
     for action in actions {
         let order = proto::SendCommandRequest {
@@ -103,6 +114,7 @@ async fn steer(control: &Control) {
         };
         CommandServiceClient::new(channel.clone()).send_command(order).await.unwrap();
     }
+    created.credential.expect("a credential")
 }
 
 /// What an agent's user tries, and whether it may.
@@ -156,11 +168,11 @@ const MATRIX: [(&str, &[&str], bool); 25] = [
     ("flushall", &["FLUSHALL"], false),
 ];
 
-fn cli(port: u16, arguments: &[&str]) -> String {
+fn cli(port: u16, password: &str, arguments: &[&str]) -> String {
     let user = agent().name;
     let port = port.to_string();
     let mut cli = Command::new("redis-cli");
-    cli.args(["-h", "127.0.0.1", "-p", &port, "--user", &user, "--pass", PASSWORD, "--no-auth-warning"]);
+    cli.args(["-h", "127.0.0.1", "-p", &port, "--user", &user, "--pass", password, "--no-auth-warning"]);
     let output = cli.args(arguments).output().expect("redis-cli");
     let said = [output.stdout, output.stderr].concat();
     String::from_utf8_lossy(&said).trim().replace('\n', " ")
@@ -168,10 +180,10 @@ fn cli(port: u16, arguments: &[&str]) -> String {
 
 /// Prints the matrix as seen on a server. A replica sends who writes elsewhere, and a cluster's node who asks for
 /// the keys of another: allowed, as far as permissions go.
-fn matrix(what: &str, port: u16) {
+fn matrix(what: &str, port: u16, password: &str) {
     println!("\n| {what} | agent's user: action | expected | seen |\n|---|---|---|---|");
     for (action, arguments, allowed) in MATRIX {
-        let seen = cli(port, arguments);
+        let seen = cli(port, password, arguments);
         let refused = seen.contains("NOPERM")
             || seen.contains("ACL failure")
             || seen.contains("user executing the script can't");
@@ -190,8 +202,8 @@ fn matrix(what: &str, port: u16) {
 async fn on_one_server() {
     let redis = Redis::start().await;
     admit(&[redis.port()]).await;
-    main_job(&redis.url(), &[redis.port()]).await;
-    matrix("standalone", redis.port());
+    let password = main_job(&redis.url(), &[redis.port()]).await;
+    matrix("standalone", redis.port(), &password);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,10 +215,10 @@ async fn on_sentinel_after_a_failover() {
     sentinel.nodes[old].kill9();
     sentinel.until_promoted(old).await;
     let left: Vec<u16> = (0..3).filter(|index| *index != old).map(|index| ports[index]).collect();
-    main_job(&sentinel.url(), &left).await;
+    let password = main_job(&sentinel.url(), &left).await;
     let primary = sentinel.primary_index().await.unwrap();
     assert_ne!(primary, old);
-    matrix("sentinel, after a failover", ports[primary]);
+    matrix("sentinel, after a failover", ports[primary], &password);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,8 +226,8 @@ async fn on_all_nodes_of_a_cluster() {
     let cluster = Cluster::start().await;
     let ports: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
     admit(&ports).await;
-    main_job(&cluster.url(), &ports).await;
+    let password = main_job(&cluster.url(), &ports).await;
     for port in ports {
-        matrix("cluster", port);
+        matrix("cluster", port, &password);
     }
 }

@@ -62,7 +62,10 @@ impl Known {
         let in_url = in_url.unwrap_or_default();
         let pair = format!("p={}", in_url.replace('+', "%2B"));
         let decoded = form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned());
-        let values = [config.password.expose(), in_url, decoded.as_deref().unwrap_or_default()];
+        // As it is at the start. Why a file cannot be read the connection says.
+        let in_file = std::fs::read_to_string(&config.password_file).unwrap_or_default();
+        let in_file = in_file.trim_end_matches(['\r', '\n']);
+        let values = [config.password.expose(), in_file, in_url, decoded.as_deref().unwrap_or_default()];
         values.into_iter().filter_map(|value| Self::new("redis-password", value)).collect()
     }
 }

@@ -56,6 +56,16 @@ resources:
 {{- toYaml $options -}}
 {{- end -}}
 
+{{/* The Secret with Redis' user and password; empty for none. */}}
+{{- define "runcast.sidecar.secret" -}}
+{{- $options := include "runcast.sidecar.options" . | fromYaml -}}
+{{- if not $options.credentialsSecret -}}
+{{- printf "runcast-run-%s" (required "runcast.run or runcast.credentialsSecret is needed" $options.run) -}}
+{{- else if ne $options.credentialsSecret "-" -}}
+{{- $options.credentialsSecret -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "runcast.sidecar.labels" -}}
 {{- $options := include "runcast.sidecar.options" . | fromYaml -}}
 runcast/attach: "true"
@@ -97,21 +107,15 @@ runcast/run: {{ $options.run | quote }}
 {{- end }}
 - name: RUNCAST__REDIS__URL
   value: {{ $options.redisUrl | quote }}
-{{- if ne $options.credentialsSecret "-" }}
-{{- $secret := $options.credentialsSecret }}
-{{- if not $secret }}
-{{- $secret = printf "runcast-run-%s" (required "runcast.run or runcast.credentialsSecret is needed" $options.run) }}
-{{- end }}
+{{- with include "runcast.sidecar.secret" . }}
 - name: RUNCAST__REDIS__USERNAME
   valueFrom:
     secretKeyRef:
-      name: {{ $secret | quote }}
+      name: {{ . | quote }}
       key: username
-- name: RUNCAST__REDIS__PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret | quote }}
-      key: password
+# A file, for it changes when the password is rotated.
+- name: RUNCAST__REDIS__PASSWORD_FILE
+  value: /etc/runcast/credentials/password
 {{- end }}
 {{- if $options.ca }}
 - name: RUNCAST__REDIS__CA_FILE
@@ -136,6 +140,11 @@ runcast/run: {{ $options.run | quote }}
 {{- $options := include "runcast.sidecar.options" . | fromYaml -}}
 - name: runcast-journal
   mountPath: /var/lib/runcast/journal
+{{- if include "runcast.sidecar.secret" . }}
+- name: runcast-credentials
+  mountPath: /etc/runcast/credentials
+  readOnly: true
+{{- end }}
 {{- if $options.ca }}
 - name: runcast-ca
   mountPath: /etc/runcast/redis
@@ -148,6 +157,14 @@ runcast/run: {{ $options.run | quote }}
 - name: runcast-journal
   emptyDir:
     sizeLimit: {{ $options.journalSize }}
+{{- with include "runcast.sidecar.secret" . }}
+- name: runcast-credentials
+  secret:
+    secretName: {{ . | quote }}
+    items:
+      - key: password
+        path: password
+{{- end }}
 {{- if $options.ca }}
 - name: runcast-ca
   projected:
