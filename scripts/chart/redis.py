@@ -157,6 +157,7 @@ def refusals(release: Release) -> list[str]:
         ("runcast-agents", ("CONFIG", "GET", "*"), "NOPERM"),
         ("runcast-agents", ("ACL", "LIST"), "NOPERM"),
         ("runcast-replay", ("XADD", "run:{r}:control", "*", "m", "x"), "NOPERM"),
+        ("runcast-run-by-hand", ("XADD", "run:{other}:output:a", "*", "m", "x"), "NOPERM"),
         ("probe", ("GET", "x"), "NOPERM"),
         ("replication", ("GET", "x"), "NOPERM"),
     ]

@@ -88,7 +88,7 @@ class Release:
 
     def __init__(self, topology: str, folder: Path) -> None:
         self.folder = folder
-        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", "redis.auth.manageRuns=true", f"tls.enabled={str(TLS).lower()}"))
+        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", "redis.auth.manageRuns=true", "redis.auth.runs={by-hand}", f"tls.enabled={str(TLS).lower()}"))
         objects = helm.template("helm", case)
         found = {helm.name(one): one for one in objects}
         workload = found["StatefulSet/rc-runcast-redis"]

@@ -25,6 +25,7 @@ BAD = [
     (["fanout.autoscaling.mode=vpa"], "mode"),
     (["sidecar.journalSize=big"], "journalSize"),
     (["image.pullPolicy=Sometimes"], "pullPolicy"),
+    (["redis.auth.runs={a b}"], "runs"),
     (["redis.topology=external"], "redis.external.url"),
     (["redis.topology=external", "redis.external.url=redis://r:6379"], "redis.auth.existingSecret"),
     (["tls.mode=existingSecrets"], "tls.existingSecrets"),

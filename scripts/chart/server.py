@@ -97,7 +97,7 @@ def upgraded(program: str, case: Case, installed: dict[str, dict]) -> dict[str, 
 
 def findings() -> list[str]:
     wrong = []
-    shared = Case("", (), ("redis.auth.sharedAgents=true",))
+    shared = Case("", (), ("redis.auth.sharedAgents=true", "redis.auth.runs={relay}"))
     for program in helm.MAJORS:
         first = secrets(helm.template(program, shared))
         second = upgraded(program, shared, first)

@@ -16,16 +16,34 @@ user probe on +ping +info +role #%probe%
 {{- end -}}
 
 {{- define "runcast.acl.services" -}}
+{{- $auth := .Values.redis.auth -}}
 {{- $rules := list -}}
-{{- range .Files.Get "files/users.acl" | splitList "\n" -}}
-{{- $name := index (splitList " " (printf "%s  " .)) 1 -}}
+{{- range .Files.Get "files/users.acl" | trim | splitList "\n" -}}
+{{- $name := index (splitList " " .) 1 -}}
+{{- if eq $name "runcast-agents" -}}
+{{- if $auth.sharedAgents -}}{{- $rules = append $rules . -}}{{- end -}}
+{{- /* A run's user may of its run what that one may of all. */ -}}
+{{- $line := . -}}
+{{- range $auth.runs -}}
+{{- $rules = append $rules ($line | replace "runcast-agents" (printf "runcast-run-%s" .) | replace "{*}" (printf "{%s}" .)) -}}
+{{- end -}}
 {{- /* The control-plane's is there twice: as it is, and as it must be to make users. */ -}}
-{{- $isManaging := contains "+acl|setuser" . -}}
-{{- if and $name (or (ne $name "runcast-agents") $.Values.redis.auth.sharedAgents) (or (ne $name "runcast-control") (eq $isManaging $.Values.redis.auth.manageRuns)) -}}
-{{- $rules = append $rules (printf "%s #%%%s%%" . $name) -}}
+{{- else if or (ne $name "runcast-control") (eq (contains "+acl|setuser" .) $auth.manageRuns) -}}
+{{- $rules = append $rules . -}}
 {{- end -}}
 {{- end -}}
-{{- join "\n" $rules -}}
+{{- range $i, $rule := $rules -}}
+{{- if $i }}{{ "\n" }}{{ end -}}
+{{- printf "%s #%%%s%%" $rule (index (splitList " " $rule) 1) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Users of sidecars that the chart makes, separated by spaces. */}}
+{{- define "runcast.redis.agents" -}}
+{{- $users := list -}}
+{{- if .Values.redis.auth.sharedAgents -}}{{- $users = append $users "runcast-agents" -}}{{- end -}}
+{{- range .Values.redis.auth.runs -}}{{- $users = append $users (printf "runcast-run-%s" .) -}}{{- end -}}
+{{- join " " $users -}}
 {{- end -}}
 
 {{/*
