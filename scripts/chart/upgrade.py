@@ -1,6 +1,7 @@
 """Upgrades: what a release of the chart before cannot become."""
 
 import io
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -64,15 +65,29 @@ def changed(before: list[dict], after: list[dict]) -> list[str]:
     return wrong
 
 
+def restarted(case: Case) -> list[str]:
+    """Workloads that a new version of the chart would start anew though nothing of them changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        newer = Path(shutil.copytree(CHART, f"{folder}/runcast"))
+        file = newer / "Chart.yaml"
+        file.write_text(file.read_text().replace("\nversion: ", "\nversion: 9"))
+        pods = lambda chart: {
+            name(one): one["spec"]["template"] for one in template("helm", case, chart) if one["kind"] in FIXED and "template" in one["spec"]
+        }
+        before, after = pods(CHART), pods(newer)
+        return [f"{one} is started anew by another version of the chart" for one in before if before[one] != after[one]]
+
+
 def findings(cases: list[Case]) -> tuple[str, int, list[str]]:
     """From which version, how many combinations, and what is wrong."""
+    restarts = [what for case in cases[:1] for what in restarted(case)]
     found = previous()
     if not found:
-        return "none", 0, []
+        return "none", 0, restarts
     commit, version = found
     with tempfile.TemporaryDirectory() as folder:
         chart = unpacked(commit, Path(folder))
-        wrong = []
+        wrong = restarts
         for case in cases:
             was = template("helm", case, chart)
             wrong += [f"{case.name}: {what}" for what in changed(was, template("helm", case))]

@@ -25,7 +25,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "runcast.labels" . | nindent 8 }}
+        {{- include "runcast.podLabels" . | nindent 8 }}
         {{- with $values.podLabels }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

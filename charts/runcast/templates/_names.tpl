@@ -35,6 +35,15 @@ app.kubernetes.io/part-of: runcast
 {{- end }}
 {{- end -}}
 
+{{/* Labels of a pod: none that changes with the chart's version alone, for that would start all pods anew. */}}
+{{- define "runcast.podLabels" -}}
+app.kubernetes.io/part-of: runcast
+{{ include "runcast.selector" . }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* What never changes of them, so that selectors hold through upgrades. */}}
 {{- define "runcast.selector" -}}
 app.kubernetes.io/name: {{ include "runcast.name" .root }}
