@@ -21,6 +21,7 @@ import schemas
 import scripts
 import server
 import upgrade
+import versions
 from helm import Case
 from places import CHART, LIBRARY
 
@@ -87,6 +88,7 @@ def package(program: str) -> list[str]:
 def main() -> int:
     report = Report()
     report.section("README's table and values.schema.json are as values.yaml says", docs.drifted())
+    report.section("versions, and options in examples and compose.yaml", versions.findings())
     report.section("shell scripts (shellcheck)", scripts.findings())
     for program in helm.MAJORS:
         report.section(f"lint --strict and package with {program}", lint(program) + package(program))
