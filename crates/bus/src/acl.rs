@@ -144,8 +144,9 @@ impl AclUser {
     /// for `runcast-control`, and only where it manages the users of runs.
     #[must_use]
     pub fn managing_users(mut self) -> Self {
-        self.rules
-            .extend(["+acl|list", "+acl|setuser", "+acl|deluser", "+client|kill"].map(ToOwned::to_owned));
+        let commands =
+            ["+acl|users", "+acl|getuser", "+acl|setuser", "+acl|deluser", "+client|kill", "+cluster|shards"];
+        self.rules.extend(commands.map(ToOwned::to_owned));
         self.rules.push(format!("(+eval +hget +hset +hdel +hgetall ~{})", keys::CREDENTIALS));
         self
     }

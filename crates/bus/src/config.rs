@@ -79,6 +79,10 @@ impl RedisConfig {
         }
     }
 
+    pub(crate) fn is_tls(&self) -> bool {
+        self.url.starts_with("rediss")
+    }
+
     pub(crate) fn builder(&self) -> Result<Builder, BusError> {
         let mut config = Config::from_url(&self.url).map_err(|error| {
             let example = "redis://host:6379";

@@ -43,7 +43,7 @@ pub use error::BusError;
 pub use fence::{Durability, Fenced};
 pub use lane_reader::{FIRST_ENTRIES, Found, Item, LaneReader, PAUSE, Scan, entries_of};
 pub use lanes::LaneState;
-pub use nodes::{Node, NodeAddress, Nodes};
+pub use nodes::{Node, NodeAddress, Nodes, SeenUser};
 pub use parsed_page::{ParsedBatch, ParsedPage};
 pub use past::{Asking, PastRequests};
 pub use read::{EntryId, Page};

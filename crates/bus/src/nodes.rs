@@ -1,11 +1,11 @@
 //! Every server of the topology by itself, and its users: Redis does not replicate them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{Server, ServerConfig};
 use fred::types::{ClusterHash, CustomCommand, Value};
 use tokio::sync::broadcast::error::RecvError;
@@ -69,10 +69,12 @@ impl Nodes {
     /// [`BusError`] if nobody can be asked.
     pub async fn all(&self) -> Result<BTreeSet<NodeAddress>, BusError> {
         if self.bus.is_sharded() {
-            let slots: Value = self.bus.client().await.cluster_slots().await?;
+            // Not CLUSTER SLOTS: that leaves out replicas that have yet to come into step.
+            let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
+            let shards: Value = self.bus.client().await.custom(command, vec!["SHARDS"]).await?;
             // A server that does not know its own address leaves it out; the client library does know it.
             let masters = self.bus.topology().await?.unique_primary_nodes().into_iter().map(NodeAddress);
-            return Ok(in_slots(slots).into_iter().chain(masters).collect());
+            return Ok(in_shards(shards, self.bus.config().is_tls()).into_iter().chain(masters).collect());
         }
         if !self.bus.has_sentinels() {
             let config = self.bus.config().builder()?;
@@ -110,15 +112,38 @@ fn address(host: &str, port: &str) -> Option<NodeAddress> {
     Some(NodeAddress(Server::new(host, port.parse().ok()?)))
 }
 
-/// `CLUSTER SLOTS`: for each range first and last slot, and then its servers as host, port, id, ….
-fn in_slots(slots: Value) -> BTreeSet<NodeAddress> {
-    let ranges = slots.into_array().into_iter().map(Value::into_array);
-    let servers = ranges.flat_map(|range| range.into_iter().skip(2)).filter_map(|server| {
-        let server = server.into_array();
-        let host = server.first()?.as_string().filter(|host| !host.is_empty())?;
-        address(&host, &server.get(1)?.as_string()?)
+/// `CLUSTER SHARDS`: of each shard its nodes, with endpoint, port and tls-port.
+fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
+    let fields = |value: Value| value.convert::<HashMap<String, Value>>().unwrap_or_default();
+    let nodes = shards.into_array().into_iter().filter_map(|shard| fields(shard).remove("nodes"));
+    let servers = nodes.flat_map(Value::into_array).filter_map(|node| {
+        let node = fields(node);
+        let host = node.get("endpoint")?.as_string().filter(|host| !matches!(host.as_str(), "" | "?"))?;
+        address(&host, &node.get(if tls { "tls-port" } else { "port" })?.as_string()?)
     });
     servers.collect()
+}
+
+/// The same words for the same value: the fields of maps come in any order.
+fn words(value: Value) -> String {
+    let all = |words: Vec<String>| format!("[{}]", words.join(" "));
+    match value {
+        Value::Array(values) => all(values.into_iter().map(words).collect()),
+        Value::Map(_) => {
+            let fields: BTreeMap<String, Value> = value.convert().unwrap_or_default();
+            all(fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect())
+        }
+        value => value.as_string().unwrap_or_default(),
+    }
+}
+
+/// A user as a server tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenUser {
+    /// SHA-256 sums of its passwords, in hex.
+    pub sums: Vec<String>,
+    /// All the rest, in the server's own words.
+    pub rules: String,
 }
 
 /// One server, and a connection of its own.
@@ -157,12 +182,28 @@ impl Node {
         self.before_7_2.store(false, Ordering::Relaxed);
     }
 
-    /// Its users, as `ACL LIST` has them: a line each.
+    /// The names of its users. Cheap, unlike `ACL LIST`: Redis 7.0 takes 0.2 ms and more of each user for that, and
+    /// serves nobody meanwhile.
     ///
     /// # Errors
     /// [`BusError`] if it cannot be asked.
-    pub async fn users(&self) -> Result<Vec<String>, BusError> {
-        Ok(self.connected.ask("ACL", vec!["LIST".into()]).await?.convert()?)
+    pub async fn user_names(&self) -> Result<Vec<String>, BusError> {
+        Ok(self.connected.ask("ACL", vec!["USERS".into()]).await?.convert()?)
+    }
+
+    /// A user as it is; none if there is none.
+    ///
+    /// # Errors
+    /// [`BusError`] if it cannot be asked.
+    pub async fn user(&self, name: &str) -> Result<Option<SeenUser>, BusError> {
+        let user = self.connected.ask("ACL", vec!["GETUSER".into(), name.into()]).await?;
+        if user.is_null() {
+            return Ok(None);
+        }
+        let mut fields: BTreeMap<String, Value> = user.convert()?;
+        let sums = fields.remove("passwords").map(Value::convert).transpose()?.unwrap_or_default();
+        let rules: Vec<String> = fields.into_iter().map(|(name, value)| name + "=" + &words(value)).collect();
+        Ok(Some(SeenUser { sums, rules: rules.join(" ") }))
     }
 
     /// Has a user with passwords of these SHA-256 sums (in hex), whatever it was before. Connections stay.

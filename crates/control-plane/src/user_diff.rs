@@ -1,14 +1,14 @@
 //! What is different about a server's users of runs. Pure.
 //!
-//! Servers print a user's rules in words of their own, and each version in others. So rules are not compared with
-//! ours but with what the same server printed for a user that we had just set: its [`Shape`], which all runs share.
+//! Servers tell a user's rules in words of their own, and each version in others. So rules are not compared with
+//! ours but with what the same server told of a user that we had just set: its [`Shape`], which all runs share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use runcast_bus::AclUser;
+use runcast_bus::{AclUser, SeenUser};
 use runcast_protocol::RunId;
 
-/// A user's rules as a server prints them, without its run and its passwords.
+/// A user's rules as a server tells them, without its run and its passwords.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(String);
 
@@ -56,51 +56,33 @@ impl Why {
     }
 }
 
-/// A line of `ACL LIST`: `user <name> <flags, #sums and rules>`.
-fn parse(line: &str) -> Option<(&str, BTreeSet<&str>, String)> {
-    let (name, rest) = line.strip_prefix("user ")?.split_once(' ')?;
-    let (sums, rules): (Vec<&str>, Vec<&str>) = rest.split(' ').partition(|word| word.starts_with('#'));
-    Some((name, sums.into_iter().map(|sum| &sum[1..]).collect(), rules.join(" ")))
-}
-
 impl Shape {
-    /// The shape of a run's user, if it is among the lines of `ACL LIST`.
-    pub fn of(run: &RunId, lines: &[String]) -> Option<Self> {
-        let name = AclUser::name_of(run);
-        let found = lines.iter().filter_map(|line| parse(line)).find(|(of, _, _)| *of == name);
-        found.map(|(_, _, rules)| Self::without(run, &rules))
-    }
-
+    /// The shape of a run's user that was just set.
     // Both are unmistakable: no rule has braces but around a run, and names stand between colons.
-    fn without(run: &RunId, rules: &str) -> Self {
+    pub fn of(run: &RunId, seen: &SeenUser) -> Self {
         let name = format!(":{}:", AclUser::name_of(run));
-        Self(rules.replace(&format!("{{{run}}}"), "{}").replace(&name, "::"))
+        Self(seen.rules.replace(&format!("{{{run}}}"), "{}").replace(&name, "::"))
     }
 }
 
-/// What differs from `wanted` (run → sums) among a server's users. Users that are not runs' are none of our business.
-pub fn changes(
-    lines: &[String],
+/// What the names of a server's users tell: what is to be changed, and which users are to be looked at. `wanted` is
+/// run → sums, and `sure` what users were last known to have. Users that are not runs' are none of our business.
+pub fn by_name(
+    names: &[String],
     wanted: &BTreeMap<RunId, Vec<String>>,
-    shape: Option<&Shape>,
-) -> Vec<Change> {
-    let (mut there, mut changes) = (BTreeSet::new(), Vec::new());
-    for (name, sums, rules) in lines.iter().filter_map(|line| parse(line)) {
+    sure: &BTreeMap<RunId, Vec<String>>,
+) -> (Vec<Change>, Vec<RunId>) {
+    let (mut there, mut changes, mut unsure) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for name in names {
         let Some(run) = AclUser::run_of(name) else { continue };
-        let Some((run, good)) = run.ok().and_then(|run| wanted.get_key_value(&run)) else {
-            changes.push(Change::Delete { name: name.to_owned() });
+        let Some((run, sums)) = run.ok().and_then(|run| wanted.get_key_value(&run)) else {
+            changes.push(Change::Delete { name: name.clone() });
             continue;
         };
         there.insert(run);
-        let good_sums: BTreeSet<&str> = good.iter().map(String::as_str).collect();
-        let why = if !sums.is_subset(&good_sums) {
-            Some(Why::OldPassword)
-        } else if sums != good_sums {
-            Some(Why::Password)
-        } else {
-            shape.is_some_and(|shape| *shape != Shape::without(run, &rules)).then_some(Why::Rules)
-        };
-        changes.extend(why.map(|why| Change::Set { run: run.clone(), sums: good.clone(), why }));
+        if sure.get(run) != Some(sums) {
+            unsure.push(run.clone());
+        }
     }
     let missing = wanted.iter().filter(|(run, _)| !there.contains(run));
     changes.extend(missing.map(|(run, sums)| Change::Set {
@@ -108,43 +90,62 @@ pub fn changes(
         sums: sums.clone(),
         why: Why::Missing,
     }));
-    changes
+    (changes, unsure)
+}
+
+/// What is wrong about a user that should have the passwords `sums`.
+pub fn wrong(run: &RunId, sums: &[String], seen: &SeenUser, shape: &Shape) -> Option<Why> {
+    let (has, good): (BTreeSet<_>, BTreeSet<_>) = (seen.sums.iter().collect(), sums.iter().collect());
+    if !has.is_subset(&good) {
+        Some(Why::OldPassword)
+    } else if has != good {
+        Some(Why::Password)
+    } else {
+        (*shape != Shape::of(run, seen)).then_some(Why::Rules)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn run(id: &str) -> RunId {
+        RunId::new(id).unwrap()
+    }
+
     #[test]
-    fn only_what_differs_is_changed_and_only_of_runs() {
-        let run = |id: &str| RunId::new(id).unwrap();
-        let line = |id: &str, sums: &str, rules: &str| {
-            format!("user runcast-run-{id} on {sums} &probe:runcast-run-{id}:* ~run:{{{id}}}:out {rules}")
+    fn names_tell_who_is_missing_or_stray_and_whom_to_look_at() {
+        let names = ["default", "runcast-fanout", "a", "b", "gone", "in/valid"];
+        let names = names.map(|name| {
+            let of_run = !matches!(name, "default" | "runcast-fanout");
+            if of_run { format!("runcast-run-{name}") } else { name.to_owned() }
+        });
+        let sums = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(id, sum)| (run(id), vec![(*sum).to_owned()])).collect::<BTreeMap<_, _>>()
         };
-        let lines = [
-            "user default on nopass ~* &* +@all".to_owned(),
-            "user runcast-fanout on #ff +@all".to_owned(),
-            line("a", "#01", "+get"),
-            line("b", "#01 #02", "+get"),
-            line("on", "#05", "+get"),
-            line("wide", "#03", "+@all"),
-            line("gone", "#04", "+get"),
-            line("in/valid", "#04", "+get"),
-        ];
-        let wanted = [("a", "01"), ("b", "02"), ("on", "05"), ("wide", "03"), ("new", "06")];
-        let wanted = wanted.iter().map(|(id, sum)| (run(id), vec![(*sum).to_owned()])).collect();
-        let shape = Shape::of(&run("a"), &lines).unwrap();
-        let set = |id: &str, sum: &str, why| Change::Set { run: run(id), sums: vec![sum.to_owned()], why };
+        let wanted = sums(&[("a", "01"), ("b", "02"), ("new", "03")]);
+        let (changes, unsure) = by_name(&names, &wanted, &sums(&[("a", "01"), ("b", "01")]));
         let delete = |id: &str| Change::Delete { name: format!("runcast-run-{id}") };
-        assert_eq!(
-            changes(&lines, &wanted, Some(&shape)),
-            [
-                set("b", "02", Why::OldPassword),
-                set("wide", "03", Why::Rules),
-                delete("gone"),
-                delete("in/valid"),
-                set("new", "06", Why::Missing),
-            ]
-        );
+        let set = Change::Set { run: run("new"), sums: vec!["03".into()], why: Why::Missing };
+        assert_eq!(changes, [delete("gone"), delete("in/valid"), set]);
+        assert_eq!(unsure, [run("b")]);
+    }
+
+    #[test]
+    fn a_user_is_compared_with_the_shape_of_another() {
+        let seen = |id: &str, sums: &[&str], rules: &str| SeenUser {
+            sums: sums.iter().map(|sum| (*sum).to_owned()).collect(),
+            rules: format!("on &probe:runcast-run-{id}:* ~run:{{{id}}}:out {rules}"),
+        };
+        let shape = Shape::of(&run("a"), &seen("a", &["01"], "+get"));
+        for (sums, rules, expected) in [
+            (&["02"][..], "+get", None),
+            (&["02"], "+@all", Some(Why::Rules)),
+            (&["02", "01"], "+get", Some(Why::OldPassword)),
+            (&[], "+get", Some(Why::Password)),
+        ] {
+            let found = wrong(&run("on"), &["02".to_owned()], &seen("on", sums, rules), &shape);
+            assert_eq!(found, expected, "{sums:?} {rules}");
+        }
     }
 }

@@ -76,14 +76,20 @@ impl Users {
     pub async fn keep(self) {
         let mut tick = interval(self.shared.config.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
         loop {
             tick.tick().await;
-            if let Err(error) = self.shared.follow_topology().await {
-                tracing::debug!(%error, "could not ask which servers there are");
+            let outcome = match self.shared.follow_topology().await {
+                Ok(()) => self.shared.expire().await,
+                Err(error) => Err(error),
+            };
+            let failed = outcome.is_err();
+            if let Err(error) = outcome
+                && !failing
+            {
+                tracing::warn!(%error, "could not look after the users of runs; trying again");
             }
-            if let Err(error) = self.shared.expire().await {
-                tracing::debug!(%error, "could not look at the credentials of runs");
-            }
+            failing = failed;
         }
     }
 

@@ -156,6 +156,11 @@ impl BatchWriter {
         self.text.extend_from_slice(line);
     }
 
+    /// The lines so far.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.text.split(|byte| *byte == b'\n')
+    }
+
     /// Bytes so far, uncompressed.
     pub fn len(&self) -> usize {
         self.text.len()
@@ -164,11 +169,6 @@ impl BatchWriter {
     /// Whether nothing was added yet.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
-    }
-
-    /// The lines so far.
-    pub fn text(&self) -> &[u8] {
-        &self.text
     }
 
     /// The payload; a zstd frame if it has more than `compress_above` bytes and that makes it smaller.

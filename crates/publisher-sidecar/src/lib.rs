@@ -42,6 +42,7 @@ mod standing;
 pub mod steering;
 mod store;
 mod takeover;
+mod trace;
 mod typist;
 pub mod utf8;
 mod watch_redis;

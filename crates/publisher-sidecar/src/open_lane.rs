@@ -6,7 +6,9 @@ mod waiting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use opentelemetry::trace::SpanContext;
 use runcast_protocol::{BatchWriter, Lane, Sequence};
+use runcast_runtime::MessageTraces;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -30,6 +32,7 @@ pub(crate) struct LaneSettings {
     /// Wakes the task that finds out what is safe.
     pub(crate) exposed: Arc<Notify>,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: MessageTraces,
 }
 
 /// A lane's queue, and ways to wait for it to move.
@@ -67,6 +70,8 @@ pub(crate) struct Closed;
 pub(crate) struct CutBatch {
     pub(crate) cut: Cut,
     pub(crate) batch: BatchWriter,
+    /// Those of its messages that are sampled.
+    pub(crate) traces: Vec<SpanContext>,
 }
 
 /// What the writer wants to know before it goes to sleep.
@@ -162,7 +167,7 @@ impl OpenLane {
         loop {
             let cut = state.queue.cut(limits)?;
             match self.write_out(&mut state, cut) {
-                Ok(batch) => return Some(CutBatch { cut, batch }),
+                Ok((batch, traces)) => return Some(CutBatch { cut, batch, traces }),
                 Err((number, why)) => {
                     tracing::error!(lane = %self.lane, %number, why, "an accepted message cannot be read from the journal any more; leaving it out");
                     self.settings.metrics.damaged.add(1, &[]);
@@ -172,13 +177,18 @@ impl OpenLane {
         }
     }
 
-    fn write_out(&self, state: &mut State, cut: Cut) -> Result<BatchWriter, (Sequence, String)> {
+    fn write_out(
+        &self,
+        state: &mut State,
+        cut: Cut,
+    ) -> Result<(BatchWriter, Vec<SpanContext>), (Sequence, String)> {
         let mut batch = BatchWriter::default();
         let origin = state.queue.origin().unwrap_or_default();
         for (number, item) in state.queue.items_mut(cut) {
             batch.push(&self.line(item, number, origin).map_err(|why| (number, why))?);
         }
-        Ok(batch)
+        let traces = self.settings.traces.of(batch.lines());
+        Ok((batch, traces))
     }
 
     /// The message as it goes to Redis.

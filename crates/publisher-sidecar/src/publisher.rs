@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use opentelemetry::trace::SpanKind;
 use runcast_bus::{Bus, Limits, RedisConfig};
-use runcast_protocol::{Channel, Json, Lane, Message, MessageType, Sequence, Status};
-use runcast_runtime::message_trace::{MessageSpan, TRACEPARENT, destination};
+use runcast_protocol::{Channel, Lane, Message, MessageType, Sequence, Status};
+use runcast_runtime::MessageTraces;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -21,12 +20,12 @@ use crate::held::unnumbered;
 use crate::identity::Identity;
 use crate::journal::{RecoveredLane, Stats};
 use crate::lane_queue::BatchLimits;
-use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::open_lane::{LaneSettings, OpenLane};
 use crate::redact::Redactor;
 use crate::safety::Safety;
 use crate::store::Stores;
+use crate::trace;
 use crate::writer::{Fenced, LaneWriter, Pace};
 
 /// The channels on which a sidecar writes.
@@ -50,6 +49,7 @@ struct Shared {
     max_message: usize,
     redactor: Redactor,
     metrics: Metrics,
+    traces: MessageTraces,
 }
 
 /// The tasks that append, one for each lane, and the one that finds out what is safe. They stop when this is dropped.
@@ -114,6 +114,7 @@ impl Publisher {
         let rules = config.redact.rules(&config.redis)?;
         let (stores, mut left) = Stores::open(&config.journal, &identity)?;
         let (metrics, gate, exposed) = (Metrics::new(), Gate::new(), Arc::new(Notify::new()));
+        let traces = MessageTraces::new("runcast-sidecar", &config.telemetry);
         let settings = LaneSettings {
             identity: identity.clone(),
             batch: BatchLimits { messages: config.batch.max_messages, bytes: bytes(config.batch.max_bytes) },
@@ -121,6 +122,7 @@ impl Publisher {
             forget_appended: config.journal.forget_appended,
             exposed: exposed.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
         };
         metrics.damaged.add(left.values().map(|lane| lane.lost).sum(), &[]);
         let left_status = left.get(&Channel::Status).and_then(|left| last_status(left, &stores));
@@ -153,7 +155,8 @@ impl Publisher {
             // Somebody waits for the answer to a command: it leaves at once.
             let at_once = matches!(lane.lane.channel, Channel::Acks | Channel::Control);
             let pace = if at_once { Pace { linger: Duration::ZERO, ..pace } } else { pace };
-            tasks.spawn(LaneWriter { run, lane, bus, gate, graves, pace, metrics }.run());
+            let traces = traces.clone();
+            tasks.spawn(LaneWriter { run, lane, bus, gate, graves, pace, metrics, traces }.run());
         }
         let safety = Safety {
             run: identity.run.clone(),
@@ -166,8 +169,18 @@ impl Publisher {
         tasks.spawn(safety.run());
         let max_message = bytes(config.message.max_bytes);
         let redactor = Redactor::new(rules, config.redact.hold, metrics.clone());
-        let shared =
-            Shared { identity, lanes, stores, gate, graves, left_status, max_message, redactor, metrics };
+        let shared = Shared {
+            identity,
+            lanes,
+            stores,
+            gate,
+            graves,
+            left_status,
+            max_message,
+            redactor,
+            metrics,
+            traces,
+        };
         Ok((Self { shared: Arc::new(shared) }, Writers { tasks }))
     }
 
@@ -184,27 +197,17 @@ impl Publisher {
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
         let lane = self.lane(draft.kind).ok_or(PublishError::NoLane)?;
         let mut draft = self.shared.redactor.draft(draft);
-        let span = self.trace(&mut draft, lane);
         let max = self.shared.max_message.min(lane.max_message());
         if draft.size() > max {
             return Err(PublishError::TooLarge { size: draft.size(), max });
         }
-        let line = unnumbered(&draft.into_message(&self.shared.identity));
+        let (traces, identity) = (&self.shared.traces, &self.shared.identity);
+        let accepting = trace::accept(traces, &mut draft, identity, &lane.lane);
+        let line = unnumbered(&draft.into_message(identity));
         let count = lane.push(line).await.map_err(|_| PublishError::Finished)?;
-        drop(span);
+        drop(accepting);
         self.shared.metrics.taken(lane.lane.channel);
         Ok(Receipt { lane: lane.clone(), count })
-    }
-
-    /// A span from here until the message is accepted. A message that belongs to no trace becomes the first of one
-    /// where it is drawn for that.
-    fn trace(&self, draft: &mut Draft, lane: &OpenLane) -> Option<MessageSpan> {
-        let span = MessageSpan::of_message("accept", SpanKind::Producer, draft.metadata.as_str().as_bytes())?;
-        if !draft.metadata.as_str().contains(TRACEPARENT) {
-            let own = std::mem::replace(&mut draft.metadata, Json::empty_object());
-            draft.metadata = Metadata::default().with(TRACEPARENT, span.traceparent()).under(own);
-        }
-        Some(span.with(destination("create", &self.shared.identity.run, &lane.lane)))
     }
 
     /// Takes a message whose sender cannot be told that it is too large: it becomes a dead letter then.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::SpanContext;
 use runcast_bus::{Append, Appended, Bus, BusError, Limits};
-use runcast_protocol::{Lane, RunId, Sequence};
-use runcast_runtime::message_trace::{MessageSpan, batch_size, destination};
+use runcast_protocol::{Lane, RunId, Sequence, keys};
+use runcast_runtime::MessageTraces;
+use runcast_runtime::message_traces::{MessageSpan, Operation, Subject};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dead_letters::{DeadLetters, is_about_the_message};
@@ -61,6 +62,7 @@ pub(crate) struct LaneWriter {
     pub(crate) graves: Arc<DeadLetters>,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: MessageTraces,
 }
 
 impl LaneWriter {
@@ -105,15 +107,9 @@ impl LaneWriter {
     }
 
     async fn append(&self, batch: CutBatch, epoch: u64, most: &mut usize) -> Result<(), Fenced> {
-        let CutBatch { cut, batch } = batch;
+        let CutBatch { cut, batch, traces } = batch;
         let Cut { first, last, after } = cut;
-        let (run, lane) = (&self.run, &self.lane.lane);
-        let span = MessageSpan::of_batch("append", SpanKind::Producer, batch.text(), SystemTime::now()).map(
-            |span| {
-                span.with(destination("send", run, lane))
-                    .with(batch_size(cut.last.get() - cut.first.get() + 1))
-            },
-        );
+        let mut span = self.span(cut, &traces);
         let batch = batch.finish(self.pace.compress_above);
         let (run, lane) = (self.run.clone(), self.lane.lane.clone());
         let append = Append { run, lane, epoch, first, last, batch, after };
@@ -129,11 +125,28 @@ impl LaneWriter {
                 self.settle(reply, epoch)
             }
             Err(error) => {
+                if let Some(span) = &mut span {
+                    span.fail(&error);
+                }
+                drop(span);
                 let count = cut.last.get() - cut.first.get() + 1;
                 *most = usize::try_from(count / 2).unwrap_or(1).max(1);
                 if count == 1 { self.bury(last, &error, epoch).await } else { Ok(()) }
             }
         }
+    }
+
+    /// Lasts until Redis has the batch, if any of its messages is sampled.
+    fn span(&self, cut: Cut, traces: &[SpanContext]) -> Option<MessageSpan> {
+        if traces.is_empty() {
+            return None;
+        }
+        let (lane, count) = (&self.lane.lane, cut.last.get() - cut.first.get() + 1);
+        let stream = keys::stream(&self.run, lane);
+        let subject = Subject { channel: lane.channel.as_str(), stream, count: usize::try_from(count).ok() };
+        let mut span = self.traces.begin(Operation::Append, &subject, traces, SystemTime::now())?;
+        span.set("runcast.sequence.last", cut.last.get() as i64);
+        Some(span)
     }
 
     /// Redis will never have this message: it goes where it can be looked at, and leaves a hole.
@@ -148,7 +161,7 @@ impl LaneWriter {
             }
         }
         // Cut again it is the same one, unless Redis has lost a tail: nothing else was appended.
-        if let Some(CutBatch { cut, batch }) = self.lane.next_batch(1)
+        if let Some(CutBatch { cut, batch, .. }) = self.lane.next_batch(1)
             && cut.first == number
         {
             let original = batch.finish(usize::MAX);

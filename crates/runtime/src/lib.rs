@@ -11,16 +11,18 @@ pub mod duration;
 pub mod health;
 pub mod http;
 mod logs;
-pub mod message_trace;
+pub mod message_traces;
 mod metrics;
 mod panics;
 pub mod shutdown;
 pub mod telemetry;
+pub mod traceparent;
 mod traces;
 
 pub use self::{
     admin::{Admin, AdminConfig},
     health::Health,
+    message_traces::MessageTraces,
     shutdown::{Shutdown, within},
     telemetry::{Telemetry, TelemetryConfig},
 };

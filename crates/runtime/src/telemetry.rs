@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{logs, message_trace, metrics, panics, traces};
+use crate::{logs, metrics, panics, traces};
 
 pub use crate::{logs::LogFormat, metrics::Prometheus};
 
@@ -35,6 +35,13 @@ pub struct TelemetryConfig {
     /// Which share of the traces that start here is kept, 0 to 1.
     #[serde(deserialize_with = "ratio")]
     pub otlp_sample_ratio: f64,
+}
+
+impl TelemetryConfig {
+    /// Whether there is a collector to send to.
+    pub(crate) fn exports(&self) -> bool {
+        otlp(&self.otlp_endpoint).is_some()
+    }
 }
 
 /// Logs, metrics and traces while they run. Keep it until the end and [shut it down](Self::shutdown),
@@ -76,7 +83,6 @@ impl Telemetry {
         global::set_meter_provider(meters.clone());
         if let Some(provider) = &tracers {
             global::set_tracer_provider(provider.clone());
-            message_trace::begin();
         }
         Ok(Telemetry { meters, tracers, prometheus })
     }

@@ -1,11 +1,14 @@
 //! Traces: spans of `tracing`, pushed over OTLP.
 
 use anyhow::Context as _;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Link, SpanKind, TraceId, TracerProvider as _},
+};
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample},
 };
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
@@ -27,12 +30,32 @@ pub(crate) fn provider(
     };
     let exporter = exporter.build().context("cannot set up the OTLP trace exporter")?;
     // A trace is kept or dropped as a whole: only its root is drawn for, the rest follow their parent.
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio)));
+    let sampler = Sampler::ParentBased(Box::new(Roots(Sampler::TraceIdRatioBased(sample_ratio))));
     Ok(SdkTracerProvider::builder()
         .with_resource(resource)
         .with_sampler(sampler)
         .with_batch_exporter(exporter)
         .build())
+}
+
+/// Decides on spans that begin a trace.
+#[derive(Clone, Debug)]
+struct Roots(Sampler);
+
+impl ShouldSample for Roots {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        // Messages were drawn for before a span was made: for each of them one would cost too much.
+        let sampler = if *kind == SpanKind::Producer { &Sampler::AlwaysOn } else { &self.0 };
+        sampler.should_sample(parent, trace, name, kind, attributes, links)
+    }
 }
 
 /// Spans of level info and above go to the provider, whatever the log filter says.

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use opentelemetry::trace::SpanKind;
 use runcast_bus::{Bus, BusError, Found, Inbox, Incoming, Item, LaneReader, LaneState};
 use runcast_protocol::{
     Batch, Channel, Entry, Gap, Lane, Placement, RunId, RunState, Selection, Sequence, VariationId, Writer,
     keys,
 };
-use runcast_runtime::message_trace::{self, MessageSpan};
+use runcast_runtime::MessageTraces;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -24,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Pages, RunPages};
 use crate::ring::RingLimits;
 use crate::run_info::read_state;
+use crate::traced::Traced;
 use crate::tracker::Tracker;
 use crate::view::View;
 
@@ -61,6 +61,8 @@ pub struct FeedContext {
     pub ring: RingLimits,
     /// Where feeds are counted.
     pub metrics: Metrics,
+    /// What tells of messages that are sampled.
+    pub traces: MessageTraces,
 }
 
 /// The state of a feed's task.
@@ -87,8 +89,6 @@ pub struct Feed {
     checked: Option<Instant>,
     /// The times that messages bear which viewers have not been handed yet, one of each batch.
     fresh: Vec<Timestamp>,
-    /// Spans that end when viewers have been handed what was taken in.
-    traced: Vec<MessageSpan>,
     idle_since: Instant,
 }
 
@@ -118,7 +118,6 @@ impl Feed {
             deaf: 0,
             checked: None,
             fresh: Vec::new(),
-            traced: Vec::new(),
             idle_since: Instant::now(),
         }
     }
@@ -265,7 +264,6 @@ impl Feed {
         for view in &self.views {
             view.flush();
         }
-        self.traced.clear();
         if !self.fresh.is_empty() {
             let now = Timestamp::now();
             for time in self.fresh.drain(..) {
@@ -302,7 +300,10 @@ impl Feed {
             return self.tracker.learn(&batch.lane, batch.last());
         }
         match self.tracker.offer(&batch) {
-            Some(Placement::Next(entries)) => self.pass_on(&batch.lane, entries),
+            Some(Placement::Next(entries)) => {
+                self.fresh.extend(entries.first().and_then(Entry::time));
+                self.pass_on(&batch.lane, entries);
+            }
             Some(Placement::Duplicate) => {
                 self.context.metrics.duplicates.add(1, &[]);
                 if self.archived.known().is_some() {
@@ -338,10 +339,12 @@ impl Feed {
         }
         self.reopen(lane);
         self.context.metrics.messages.add(entries.len() as u64, &[]);
-        self.fresh.extend(entries.first().and_then(Entry::time));
-        self.traced.extend(trace(&self.run, lane, entries));
+        let traced = Traced::of(&self.context.traces, &self.run, lane, entries);
         for view in self.views.iter().filter(|view| view.selection().has_lane(lane)) {
-            view.push(lane, entries);
+            match &traced {
+                None => view.push(lane, entries),
+                Some(batch) => view.push_traced(lane, entries, batch),
+            }
         }
     }
 
@@ -447,16 +450,6 @@ impl Feed {
     fn leave(&mut self) -> bool {
         self.feeds.upgrade().is_none_or(|feeds| feeds.close(&self.run, &mut self.requests))
     }
-}
-
-/// A span for each message that belongs to a trace, which every replica tells of once, whoever many watch.
-fn trace(run: &RunId, lane: &Lane, entries: &[Entry]) -> Vec<MessageSpan> {
-    if !message_trace::is_on() {
-        return Vec::new();
-    }
-    let spans =
-        entries.iter().filter_map(|entry| MessageSpan::below("deliver", SpanKind::Consumer, &entry.line));
-    spans.map(|span| span.with(message_trace::destination("process", run, lane))).collect()
 }
 
 /// Whether a lane is that of the control-plane's commands.

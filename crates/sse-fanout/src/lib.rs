@@ -32,6 +32,7 @@ pub mod seat;
 pub mod shared_reader;
 pub mod snapshot;
 pub mod tickets;
+pub mod traced;
 pub mod tracker;
 pub mod turns;
 pub mod usher;
@@ -48,7 +49,7 @@ use runcast_auth::Gate;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, Tls, serve};
-use runcast_runtime::{Health, Shutdown};
+use runcast_runtime::{Health, MessageTraces, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -110,8 +111,9 @@ pub async fn run(
             .context("http.send_buffer cannot be set")?;
     }
     let ring = config.view.ring();
-    let pages = Pages::new(bus.clone(), &config.catch_up, metrics.clone());
-    let context = FeedContext { bus, pages, config: config.feed, ring, metrics: metrics.clone() };
+    let traces = MessageTraces::new("runcast-fanout", &config.telemetry);
+    let pages = Pages::new(bus.clone(), &config.catch_up, metrics.clone(), traces.clone());
+    let context = FeedContext { bus, pages, config: config.feed, ring, metrics: metrics.clone(), traces };
     let hub = Hub::new(subscriber, context, intake.handle().clone());
     let usher = Usher::default();
     let viewers = ViewerContext {

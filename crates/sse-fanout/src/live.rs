@@ -37,6 +37,7 @@ impl Live {
                 return self.fall_back();
             };
             if !frames.is_empty() {
+                self.past.view.sent(self.reader.next());
                 return Step::Frames(frames);
             }
             // A chunk may have been left out as a whole; only at the end there is something to wait for.

@@ -20,8 +20,8 @@ pub const PAGES: &str = "runcast.fanout.pages";
 pub const GAPS: &str = "runcast.fanout.gaps";
 /// Messages that gaps stand for.
 pub const LOST: &str = "runcast.fanout.lost";
-/// From the time that a message bears to when it was handed to those who watch live, once for each batch. Two clocks:
-/// below zero counts as zero.
+/// From the time that a message bears to when it was handed to its viewers, once for each batch that pub/sub brought.
+/// Two clocks: below zero counts as zero.
 pub const LATENCY: &str = "runcast.fanout.latency";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";

@@ -11,12 +11,14 @@ mod stream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use runcast_bus::{Bus, BusError, EntryId, ParsedPage};
 use runcast_protocol::merge::{Merged, merge};
 use runcast_protocol::{Entry, Lane, RunId, keys};
+use runcast_runtime::MessageTraces;
+use runcast_runtime::message_traces::{Operation, Subject};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -79,6 +81,7 @@ struct Shared {
     viewers: Turns,
     cache: Mutex<Cache>,
     metrics: Metrics,
+    traces: MessageTraces,
 }
 
 /// The pages of one run.
@@ -94,7 +97,7 @@ pub struct RunPages {
 
 impl Pages {
     /// Nothing is read yet.
-    pub fn new(bus: Bus, config: &CatchUpConfig, metrics: Metrics) -> Self {
+    pub fn new(bus: Bus, config: &CatchUpConfig, metrics: Metrics, traces: MessageTraces) -> Self {
         let &CatchUpConfig { reads, viewers, cache_bytes, cache_ttl } = config;
         let shared = Shared {
             bus,
@@ -103,6 +106,7 @@ impl Pages {
             viewers: Turns::new(viewers),
             cache: Mutex::new(Cache::new(bytes(cache_bytes))),
             metrics,
+            traces,
         };
         Self { shared: Arc::new(shared), runs: Arc::default() }
     }
@@ -185,9 +189,10 @@ impl RunPages {
             let turn = self.reads.turn().await;
             let read_at = question.begins_now();
             self.shared.metrics.pages.add(1, &[]);
-            let (start, count) = (question.start, question.count);
+            let (start, count, began) = (question.start, question.count, SystemTime::now());
             let page = self.shared.bus.read_for_all(&self.run, &lane, start, count).await?;
             drop(turn);
+            tell_of(&self.shared.traces, &lane, &stream, &page, began);
             let page = Arc::new(SharedPage::new(read_at, page));
             let is_kept = self.streams().get_mut(&stream).is_some_and(|known| known.keep(&question, &page));
             if is_kept {
@@ -227,6 +232,18 @@ impl RunPages {
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A span for what was read, if any of the messages is sampled.
+fn tell_of(traces: &MessageTraces, lane: &Lane, stream: &str, page: &ParsedPage, began: SystemTime) {
+    let batches = page.batches.iter().filter_map(|parsed| parsed.batch.as_ref());
+    let entries = || batches.clone().flat_map(|batch| &batch.entries);
+    let sampled = traces.of(entries().map(|entry| &entry.line[..]));
+    if !sampled.is_empty() {
+        let (channel, stream) = (lane.channel.as_str(), stream.to_owned());
+        let subject = Subject { channel, stream, count: Some(entries().count()) };
+        drop(traces.begin(Operation::Read, &subject, &sampled, began));
     }
 }
 

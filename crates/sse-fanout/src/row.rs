@@ -192,6 +192,7 @@ impl Sitting {
                 break;
             }
             self.write(&chunks);
+            view.sent(self.reader.next());
             has_written = true;
         }
         has_written

@@ -16,6 +16,7 @@ use crate::ring::{Frame, Ring, RingLimits};
 use crate::ring_reader::RingReader;
 use crate::row::Row;
 use crate::seat::{Seat, Seated};
+use crate::traced::{Traced, Unsent};
 
 /// A view of a run. The feed pushes, any number of viewers read at their own pace.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct View {
     rows: RwLock<Vec<Arc<Row>>>,
     /// What those share whose streams are compressed, and who are level.
     tracks: RwLock<Vec<Arc<Track>>>,
+    /// Sampled messages that are on their way to the first viewer.
+    unsent: Unsent,
     /// Whether nobody may sit any more.
     is_cleared: AtomicBool,
     /// Whether the usher knows of it.
@@ -57,6 +60,7 @@ impl View {
             end: watch::Sender::default(),
             rows: RwLock::default(),
             tracks: RwLock::default(),
+            unsent: Unsent::default(),
             is_cleared: AtomicBool::new(false),
             is_attended: AtomicBool::new(false),
         }
@@ -107,10 +111,31 @@ impl View {
 
     /// Passes on messages of one lane, the next ones.
     pub fn push(&self, lane: &Lane, entries: &[Entry]) {
-        let name = EventName::Message(lane.channel.message_type());
-        let single = |entry: &Entry| Merged { first: entry.sequence, entry: entry.clone() };
-        let merged = if self.merges { merge(lane, entries) } else { entries.iter().map(single).collect() };
+        let merged = self.merged(lane, entries);
+        self.put(&mut self.write(), lane, merged);
+    }
+
+    /// The same for a batch with sampled messages.
+    pub fn push_traced(&self, lane: &Lane, entries: &[Entry], batch: &Traced) {
+        let encoding = batch.encode();
+        let merged = self.merged(lane, entries);
         let mut ring = self.write();
+        let before = ring.end();
+        self.put(&mut ring, lane, merged);
+        drop(encoding);
+        // With the ring still held, so that nobody has read it who is waited for.
+        if ring.end() > before {
+            self.unsent.wait_for(ring.end() - 1, batch);
+        }
+    }
+
+    fn merged(&self, lane: &Lane, entries: &[Entry]) -> Vec<Merged> {
+        let single = |entry: &Entry| Merged { first: entry.sequence, entry: entry.clone() };
+        if self.merges { merge(lane, entries) } else { entries.iter().map(single).collect() }
+    }
+
+    fn put(&self, ring: &mut Ring, lane: &Lane, merged: Vec<Merged>) {
+        let name = EventName::Message(lane.channel.message_type());
         for Merged { first, entry } in merged {
             if self.selection.has_variation(&entry.variation) {
                 let frame = encode(ring.advance(lane, entry.sequence), name, &entry.line);
@@ -119,6 +144,12 @@ impl View {
                 ring.skip(lane, entry.sequence);
             }
         }
+    }
+
+    /// Some viewer has been sent all frames before number `next`, for all that is known here: the connection
+    /// has them.
+    pub fn sent(&self, next: u64) {
+        self.unsent.sent(next);
     }
 
     /// Tells of messages that can no longer be had.

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
 
 mod cluster;
+mod collector;
 mod history;
 mod http;
 mod issuer;
@@ -21,6 +22,7 @@ mod viewer;
 mod wait;
 
 pub use cluster::{Cluster, ClusterNode};
+pub use collector::{Collector, ExportedSpan};
 pub use history::History;
 pub use http::{http_get, http_post, http_post_text, unix_get, unix_post};
 pub use issuer::Issuer;

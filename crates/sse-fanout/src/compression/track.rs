@@ -192,8 +192,10 @@ impl State {
         if plain.is_empty() {
             return Ok(false);
         }
+        let next = reader.next();
         self.reader = Some(reader.clone());
         self.write(&plain, reader).inspect_err(|_| self.abandon())?;
+        view.sent(next);
         Ok(true)
     }
 
