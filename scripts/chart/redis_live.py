@@ -88,7 +88,7 @@ class Release:
 
     def __init__(self, topology: str, folder: Path) -> None:
         self.folder = folder
-        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", "redis.auth.manageRuns=true", "redis.auth.runs={by-hand}", f"tls.enabled={str(TLS).lower()}"))
+        case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", self.runs_by(topology), f"tls.enabled={str(TLS).lower()}"))
         objects = helm.template("helm", case)
         found = {helm.name(one): one for one in objects}
         workload = found["StatefulSet/rc-runcast-redis"]
@@ -111,6 +111,11 @@ class Release:
         kind = {"sentinel": "-sentinel", "cluster": "-cluster", "standalone": ""}[topology]
         service = "sentinelServiceName=runcast&" if topology == "sentinel" else ""
         self.url = f"redis{'s' if TLS else ''}{kind}://{self.hosts[0]}:{self.entry}?{service}{query}".rstrip("?&")
+
+    @staticmethod
+    def runs_by(topology: str) -> str:
+        """Who makes the users of runs: the control-plane, or, on one server, the chart."""
+        return "redis.auth.runs={run-1}" if topology == "standalone" else "redis.auth.manageRuns=true"
 
     @property
     def entry(self) -> int:

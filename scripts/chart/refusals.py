@@ -30,6 +30,7 @@ BAD = [
     (["redis.topology=external", "redis.external.url=redis://r:6379"], "redis.auth.existingSecret"),
     (["tls.mode=existingSecrets"], "tls.existingSecrets"),
     (["auth.key=jwks"], "auth.existingSecret"),
+    (["redis.auth.runs={a}", "redis.auth.manageRuns=true"], "choose one"),
     (["gateway.enabled=true"], "gateway.parentRefs"),
     (["ingress.enabled=true"], "ingress.hosts"),
     (["ingress.enabled=true", "ingress.hosts={a.example}", "fanout.tls.enabled=true"], "gateway"),

@@ -17,6 +17,9 @@ user probe on +ping +info +role #%probe%
 
 {{- define "runcast.acl.services" -}}
 {{- $auth := .Values.redis.auth -}}
+{{- if and $auth.manageRuns $auth.runs -}}
+{{- fail "redis.auth.runs and redis.auth.manageRuns: the control-plane deletes users of runs that it did not make; choose one" -}}
+{{- end -}}
 {{- $rules := list -}}
 {{- range .Files.Get "files/users.acl" | trim | splitList "\n" -}}
 {{- $name := index (splitList " " .) 1 -}}
