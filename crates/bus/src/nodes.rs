@@ -124,9 +124,13 @@ fn in_shards(shards: Value, tls: bool) -> BTreeSet<NodeAddress> {
     servers.collect()
 }
 
-/// The same words for the same value: the fields of maps come in any order.
+/// The same words for the same value: the fields of maps and what is in sets come in any order, and a set is an array
+/// here.
 fn words(value: Value) -> String {
-    let all = |words: Vec<String>| format!("[{}]", words.join(" "));
+    let all = |mut words: Vec<String>| {
+        words.sort_unstable();
+        format!("[{}]", words.join(" "))
+    };
     match value {
         Value::Array(values) => all(values.into_iter().map(words).collect()),
         Value::Map(_) => {

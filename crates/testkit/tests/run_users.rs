@@ -152,6 +152,32 @@ async fn what_was_changed_by_others_is_put_back_and_what_is_not_ours_stays() {
     assert_eq!(lets_in(port, &credential).await, Some(true));
 }
 
+/// How often a command was called on a server.
+async fn calls(redis: &Redis, command: &str) -> u64 {
+    let stats = redis.command(&["INFO", "commandstats"]).await.unwrap().text();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_as_it_should_be_is_left_alone() {
+    let redis = Redis::start().await;
+    let control = managing(&redis.url(), &[("RUNCAST__ACL__INTERVAL", "100ms")]).await;
+    for run in ["r", "s", "t"] {
+        create(&control, run).await;
+    }
+    let looks = async |more| {
+        let before = calls(&redis, "acl|users").await;
+        let done = async || (calls(&redis, "acl|users").await >= before + more).then_some(());
+        eventually("the users are looked at", DEADLINE, done).await;
+    };
+    // The first looks learn how the server tells of users.
+    looks(3).await;
+    let set = calls(&redis, "acl|setuser").await;
+    looks(30).await;
+    assert_eq!(calls(&redis, "acl|setuser").await, set, "nothing was wrong");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rotating_under_a_living_sidecar_loses_nothing() {
     let redis = Redis::builder().appendonly().start().await;
