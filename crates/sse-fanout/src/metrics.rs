@@ -19,6 +19,8 @@ pub const PAGES: &str = "runcast.fanout.pages";
 pub const GAPS: &str = "runcast.fanout.gaps";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";
+/// Streams that were refused; the attribute `reason` says by which limit.
+pub const REFUSED: &str = "runcast.fanout.refused";
 
 /// The fan-out's instruments. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +34,7 @@ pub struct Metrics {
     pub pages: Counter<u64>,
     pub gaps: Counter<u64>,
     pub malformed: Counter<u64>,
+    pub refused: Counter<u64>,
 }
 
 impl Metrics {
@@ -73,6 +76,11 @@ impl Metrics {
                 .u64_counter(GAPS)
                 .with_unit("{gap}")
                 .with_description("Times that messages could no longer be had")
+                .build(),
+            refused: meter
+                .u64_counter(REFUSED)
+                .with_unit("{refusal}")
+                .with_description("Streams refused because their holder had too many open")
                 .build(),
             malformed: meter
                 .u64_counter(MALFORMED)

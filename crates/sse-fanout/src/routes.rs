@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use opentelemetry::KeyValue;
 use runcast_auth::{Access, Gate, Lease, Operation};
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
@@ -20,6 +21,7 @@ use crate::compression::{Encoder, Encodings};
 use crate::error::{BadRequest, Refusal};
 use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
+use crate::share::{Share, Shares};
 use crate::tickets::{self, Tickets};
 use crate::viewer::{Present, Viewer, ViewerContext};
 use crate::{assets, connection, websocket};
@@ -29,6 +31,8 @@ use crate::{assets, connection, websocket};
 pub struct Routes {
     /// Lets in who has a token.
     pub gate: Gate,
+    /// How many streams each may have.
+    pub shares: Shares,
     /// Gives out tickets.
     pub tickets: Tickets,
     /// What viewers need.
@@ -82,7 +86,8 @@ impl Routes {
             ["v1", "runs", run, "events"] => {
                 let (run, access) = self.admit(run, head).await?;
                 let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
-                let mut response = self.events(request, head, access.lease()).await;
+                let share = self.share(&access)?;
+                let mut response = self.events(request, head, access.lease(), share).await;
                 if !self.encodings.is_empty() {
                     response.headers_mut().append(VARY, HeaderValue::from(ACCEPT_ENCODING));
                 }
@@ -91,7 +96,8 @@ impl Routes {
             ["v1", "runs", run, "ws"] => {
                 let (run, access) = self.admit(run, head).await?;
                 let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
-                Ok(self.socket(request, head, access.lease()).await)
+                let share = self.share(&access)?;
+                Ok(self.socket(request, head, access.lease(), share).await)
             }
             _ => Ok(not_found(path)),
         }
@@ -104,6 +110,14 @@ impl Routes {
         let run = RunId::new(run).map_err(|error| BadRequest::new("run_id", error))?;
         access.may(Operation::View, &run)?;
         Ok((run, access))
+    }
+
+    /// One of the streams that who was let in may have.
+    fn share(&self, access: &Access) -> Result<Share, Refusal> {
+        self.shares.take(access.holder()).ok_or_else(|| {
+            self.viewers.metrics.refused.add(1, &[KeyValue::new("reason", "streams_per_holder")]);
+            Refusal::TooManyStreams(self.shares.most())
+        })
     }
 
     #[tracing::instrument(name = "GET /v1/runs/{run_id}", skip(self))]
@@ -132,6 +146,7 @@ impl Routes {
         request: EventsRequest,
         head: &Parts,
         lease: Option<Arc<Lease>>,
+        share: Share,
     ) -> Response<Body> {
         let encoding = self.encodings.choose(&head.headers);
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
@@ -144,6 +159,7 @@ impl Routes {
         }
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
+        let present = Present::new(context.clone(), share);
         let takes_over = head.extensions.get::<CanTakeOver>().is_some();
         let encoder = match encoding.map(Encoder::new).transpose() {
             Ok(encoder) => encoder,
@@ -154,11 +170,12 @@ impl Routes {
         };
         if takes_over && encoder.is_none() {
             let mut response = event_stream(empty());
-            let takeover = Takeover::new(|socket| connection::stream(context, viewer, lease, socket));
+            let takeover =
+                Takeover::new(|socket| connection::stream(context, viewer, lease, present, socket));
             response.extensions_mut().insert(takeover);
             return response;
         }
-        let (viewer, present) = (viewer.leased(lease), Present::new(context));
+        let viewer = viewer.leased(lease);
         let frames = stream::try_unfold(Some((viewer, encoder, present)), |state| async {
             let Some((mut viewer, mut encoder, present)) = state else { return Ok(None) };
             let Some(bytes) = viewer.next().await else {
@@ -185,6 +202,7 @@ impl Routes {
         request: EventsRequest,
         head: &Parts,
         lease: Option<Arc<Lease>>,
+        share: Share,
     ) -> Response<Body> {
         let mut response = match websocket::accept(head, &self.cors) {
             Ok(response) => response,
@@ -194,7 +212,8 @@ impl Routes {
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view).leased(lease);
-        response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, io)));
+        let present = Present::new(context.clone(), share);
+        response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, present, io)));
         response
     }
 }
