@@ -85,6 +85,20 @@ impl Access {
         Some(hasher.finish())
     }
 
+    /// Tells those who hold tokens apart: by the subject or, where a token names none, its id, or else by all that it
+    /// says. The tickets of a token count as the token does. None where no tokens are asked for.
+    #[must_use]
+    pub fn holder(&self) -> Option<u64> {
+        let grant = self.grant()?;
+        let mut hasher = DefaultHasher::new();
+        match (grant.subject(), grant.id()) {
+            (None, None) => return self.fingerprint(),
+            (Some(subject), _) => ("subject", subject).hash(&mut hasher),
+            (None, Some(id)) => ("id", id).hash(&mut hasher),
+        }
+        Some(hasher.finish())
+    }
+
     /// Waits until it is over: [`Denied::Expired`] or [`Denied::Revoked`].
     pub async fn ends(self) -> Denied {
         Lease::end_of(self.lease().as_ref()).await

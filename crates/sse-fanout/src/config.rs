@@ -33,6 +33,7 @@ pub struct Config {
     pub past: PastConfig,
     pub drain: DrainConfig,
     pub auth: AuthConfig,
+    pub auth_limits: AuthLimitsConfig,
     pub tickets: TicketsConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
@@ -161,6 +162,14 @@ pub struct PastConfig {
 pub struct DrainConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub time: Duration,
+}
+
+/// `[auth_limits]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct AuthLimitsConfig {
+    pub max_streams_per_holder: usize,
 }
 
 /// `[tickets]`

@@ -24,9 +24,9 @@ pub async fn stream(
     context: Arc<ViewerContext>,
     viewer: Viewer,
     lease: Option<Arc<Lease>>,
+    _present: Present,
     socket: Arc<TcpStream>,
 ) {
-    let _present = Present::new(context.clone());
     let (mut viewer, mut rest) = (Box::new(viewer.leased(lease.clone())), Bytes::new());
     loop {
         // Boxed: a viewer that sits, as most do most of the time, is to cost little more than its seat.

@@ -8,6 +8,9 @@ use http::{Response, StatusCode};
 use runcast_auth::{Denied, refuse};
 use runcast_runtime::http::{Body, problem};
 
+/// When to look again whether one of the streams that are open has ended: nobody can know.
+const STREAM_ENDS: Duration = Duration::from_secs(5);
+
 /// A request that cannot be served, and what the client should do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -37,6 +40,12 @@ pub enum Refusal {
     /// Too many of the kind; to be asked again after so long.
     #[error("too many requests with this token; come back in {} s", whole_seconds(*.0))]
     TooMany(Duration),
+    /// Whoever asks has as many streams open as it may.
+    #[error(
+        "your tokens have {0} streams open here, and may not have more; close some, or have \
+             auth_limits.max_streams_per_holder raised"
+    )]
+    TooManyStreams(usize),
     /// Whoever asks may not.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -50,6 +59,11 @@ impl Refusal {
             Self::TooMany(wait) => {
                 let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
                 response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+                response
+            }
+            Self::TooManyStreams(_) => {
+                let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
+                response.headers_mut().insert(RETRY_AFTER, STREAM_ENDS.as_secs().into());
                 response
             }
             Self::Denied(denied) => refuse(denied),

@@ -29,6 +29,7 @@ pub mod routes;
 pub mod row;
 pub mod run_info;
 pub mod seat;
+pub mod share;
 pub mod shared_reader;
 pub mod snapshot;
 pub mod tickets;
@@ -61,6 +62,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::routes::Routes;
+use crate::share::Shares;
 use crate::tickets::Tickets;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
@@ -130,6 +132,7 @@ pub async fn run(
     let routes = Routes {
         tickets: Tickets::new(gate.clone(), config.tickets),
         gate,
+        shares: Shares::new(config.auth_limits.max_streams_per_holder),
         viewers: Arc::new(viewers),
         cors,
         page: assets::Page::new(&config.page.control_url, &config.page.replay_url),

@@ -25,6 +25,8 @@ pub const LOST: &str = "runcast.fanout.lost";
 pub const LATENCY: &str = "runcast.fanout.latency";
 /// Payloads that were not batches.
 pub const MALFORMED: &str = "runcast.fanout.malformed";
+/// Streams that were refused; the attribute `reason` says by which limit.
+pub const REFUSED: &str = "runcast.fanout.refused";
 
 /// Requests refused, and streams ended, for their tokens; by `reason`.
 pub const DENIED: &str = "runcast.fanout.denied";
@@ -44,6 +46,7 @@ pub struct Metrics {
     pub latency: Histogram<f64>,
     pub malformed: Counter<u64>,
     pub denied: Counter<u64>,
+    pub refused: Counter<u64>,
 }
 
 impl Metrics {
@@ -85,6 +88,11 @@ impl Metrics {
                 .u64_counter(GAPS)
                 .with_unit("{gap}")
                 .with_description("Times that messages could no longer be had")
+                .build(),
+            refused: meter
+                .u64_counter(REFUSED)
+                .with_unit("{refusal}")
+                .with_description("Streams refused because their holder had too many open")
                 .build(),
             lost: meter
                 .u64_counter(LOST)

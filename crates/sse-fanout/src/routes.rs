@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use opentelemetry::KeyValue;
 use runcast_auth::{Access, Gate, Lease, Operation};
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
@@ -21,6 +22,7 @@ use crate::compression::stream::CompressedViewer;
 use crate::error::{BadRequest, Refusal};
 use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
+use crate::share::{Share, Shares};
 use crate::tickets::{self, Tickets};
 use crate::viewer::{Present, Viewer, ViewerContext};
 use crate::{assets, connection, websocket};
@@ -30,6 +32,8 @@ use crate::{assets, connection, websocket};
 pub struct Routes {
     /// Lets in who has a token.
     pub gate: Gate,
+    /// How many streams each may have.
+    pub shares: Shares,
     /// Gives out tickets.
     pub tickets: Tickets,
     /// What viewers need.
@@ -85,7 +89,7 @@ impl Routes {
             ["v1", "runs", run, "events"] => {
                 let (run, access) = self.admit(run, head).await?;
                 let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
-                let mut response = self.events(request, head, access.lease()).await;
+                let mut response = self.events(request, head, &access).await?;
                 if !self.encodings.is_empty() {
                     response.headers_mut().append(VARY, HeaderValue::from(ACCEPT_ENCODING));
                 }
@@ -94,7 +98,8 @@ impl Routes {
             ["v1", "runs", run, "ws"] => {
                 let (run, access) = self.admit(run, head).await?;
                 let request = EventsRequest::parse(run, &narrowed(head, &access)?, &head.headers)?;
-                Ok(self.socket(request, head, access.lease()).await)
+                let share = self.share(&access)?;
+                Ok(self.socket(request, head, access.lease(), share).await)
             }
             _ => Ok(not_found(path)),
         }
@@ -114,6 +119,14 @@ impl Routes {
         let run = RunId::new(run).map_err(|error| BadRequest::new("run_id", error))?;
         access.may(Operation::View, &run)?;
         Ok((run, access))
+    }
+
+    /// One of the streams that who was let in may have.
+    fn share(&self, access: &Access) -> Result<Share, Refusal> {
+        self.shares.take(access.holder()).ok_or_else(|| {
+            self.viewers.metrics.refused.add(1, &[KeyValue::new("reason", "streams_per_holder")]);
+            Refusal::TooManyStreams(self.shares.most())
+        })
     }
 
     #[tracing::instrument(name = "GET /v1/runs/{run_id}", skip(self))]
@@ -141,8 +154,8 @@ impl Routes {
         &self,
         request: EventsRequest,
         head: &Parts,
-        lease: Option<Arc<Lease>>,
-    ) -> Response<Body> {
+        access: &Access,
+    ) -> Result<Response<Body>, Refusal> {
         let encoding = self.encodings.choose(&head.headers);
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
@@ -150,23 +163,25 @@ impl Routes {
             && view.is_over()
             && cursor.covers(view.ring().head())
         {
-            return allowed(StatusCode::NO_CONTENT, empty());
+            return Ok(allowed(StatusCode::NO_CONTENT, empty()));
         }
+        let (share, lease) = (self.share(access)?, access.lease());
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
+        let present = Present::new(context.clone(), share);
         if head.extensions.get::<CanTakeOver>().is_some() && encoding.is_none() {
             let mut response = event_stream(empty());
-            let takeover = Takeover::new(|socket| connection::stream(context, viewer, lease, socket));
+            let takeover =
+                Takeover::new(|socket| connection::stream(context, viewer, lease, present, socket));
             response.extensions_mut().insert(takeover);
-            return response;
+            return Ok(response);
         }
-        let present = Present::new(context.clone());
         let Some(encoding) = encoding else {
             let frames = stream::unfold((viewer.leased(lease), present), |(mut viewer, present)| async {
                 let bytes = viewer.next().await?;
                 Some((Ok::<_, io::Error>(Frame::data(bytes)), (viewer, present)))
             });
-            return event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
+            return Ok(event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync()));
         };
         let viewer = CompressedViewer::new(context, viewer, lease, encoding);
         let frames = stream::try_unfold(Some((viewer, present)), |state| async {
@@ -178,7 +193,7 @@ impl Routes {
         });
         let mut response = event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync());
         response.headers_mut().insert(CONTENT_ENCODING, encoding.into());
-        response
+        Ok(response)
     }
 
     /// Begins a WebSocket. It cannot see a 204: who has seen everything is told the end once more.
@@ -188,6 +203,7 @@ impl Routes {
         request: EventsRequest,
         head: &Parts,
         lease: Option<Arc<Lease>>,
+        share: Share,
     ) -> Response<Body> {
         let mut response = match websocket::accept(head, &self.cors) {
             Ok(response) => response,
@@ -197,7 +213,8 @@ impl Routes {
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view).leased(lease);
-        response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, io)));
+        let present = Present::new(context.clone(), share);
+        response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, present, io)));
         response
     }
 }

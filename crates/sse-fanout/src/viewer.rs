@@ -22,6 +22,7 @@ use crate::past::Past;
 use crate::request::{Begin, EventsRequest, Merge};
 use crate::ring_reader::RingReader;
 use crate::seat::Seated;
+use crate::share::Share;
 use crate::snapshot::Snapshots;
 use crate::usher::Usher;
 use crate::view::{View, encode, json};
@@ -223,13 +224,13 @@ impl Viewer {
 
 /// Counts a viewer for as long as it is connected.
 #[derive(Debug)]
-pub struct Present(Arc<ViewerContext>);
+pub struct Present(Arc<ViewerContext>, #[expect(dead_code, reason = "held")] Share);
 
 impl Present {
-    /// One more.
-    pub fn new(context: Arc<ViewerContext>) -> Self {
+    /// One more, with its share of what its token may have.
+    pub fn new(context: Arc<ViewerContext>, share: Share) -> Self {
         context.metrics.viewers.add(1, &[]);
-        Self(context)
+        Self(context, share)
     }
 }
 

@@ -80,8 +80,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// Shows a viewer its run, and says on closing whether to come back.
-pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, io: UpgradedIo) {
-    let _present = Present::new(context.clone());
+pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, _present: Present, io: UpgradedIo) {
     let config = WebSocketConfig::default()
         .read_buffer_size(MAX_INCOMING)
         .write_buffer_size(JOINED)

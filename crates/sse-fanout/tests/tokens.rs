@@ -235,3 +235,37 @@ async fn over_websocket(port: u16, token: String) -> (String, u16, String) {
         }
     }
 }
+
+#[tokio::test]
+async fn one_subject_has_its_share_of_streams_whatever_its_tokens() {
+    let (redis, issuer) = (Redis::start().await, Issuer::new());
+    let limit = ("RUNCAST__AUTH_LIMITS__MAX_STREAMS_PER_HOLDER", "2");
+    let fanout = Fanout::start_with(&redis.url(), &[&issuer.settings()[..], &[limit]].concat()).await;
+    let mut pen = Pen::new(&redis.url(), "r", "v");
+    pen.say("one").await;
+    let ask = async |token: &str| {
+        let mut socket =
+            TcpStream::connect(fanout.url("").trim_start_matches("http://").trim_end_matches('/'))
+                .await
+                .unwrap();
+        let head =
+            format!("GET /v1/runs/r/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut seen = vec![0; 4096];
+        let length = timeout(SOON, socket.read(&mut seen)).await.unwrap().unwrap();
+        (String::from_utf8_lossy(&seen[..length]).into_owned(), socket)
+    };
+    let of = |subject: &str, id: &str| token(&issuer, LONG, &format!(r#","sub":"{subject}","jti":"{id}""#));
+    let (first, held) = ask(&of("ann", "1")).await;
+    let (second, _other) = ask(&of("ann", "2")).await;
+    assert!(first.starts_with("HTTP/1.1 200") && second.starts_with("HTTP/1.1 200"), "{first} {second}");
+    let (third, _) = ask(&of("ann", "3")).await;
+    assert!(third.starts_with("HTTP/1.1 429") && third.contains("retry-after: 5"), "{third}");
+    assert!(third.contains("auth_limits.max_streams_per_holder"), "{third}");
+    assert!(ask(&of("bob", "4")).await.0.starts_with("HTTP/1.1 200"));
+    drop(held);
+    eventually("who closes one may open another", SOON, async || {
+        ask(&of("ann", "5")).await.0.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
