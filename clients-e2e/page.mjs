@@ -8,6 +8,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const page = join(dirname(fileURLToPath(import.meta.url)), '../crates/sse-fanout/page');
+// Where the page is, of which its modules look for a token.
+globalThis.location = new URL('http://localhost/runs/r');
 const folder = await mkdtemp(join(tmpdir(), 'runcast-page-'));
 try {
   await cp(page, folder, { recursive: true });
