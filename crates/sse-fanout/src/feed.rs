@@ -210,26 +210,32 @@ impl Feed {
 
     /// Asks Redis where the lanes stand, and returns it: follows new ones, and learns which are behind.
     async fn refresh(&mut self) -> Result<BTreeMap<Lane, LaneState>, BusError> {
-        let (known, asked) = (self.state.variations().len(), Instant::now());
+        let (mut known, asked) = (self.state.variations().len(), Instant::now());
         let mut lanes = self.context.bus.lanes(&self.run).await?;
         self.checked = Some(asked);
         if self.archived.is_another_than(&lanes) {
             self.begin_anew();
+            known = 0;
         }
-        let is_new = |lane: &Lane| lane.channel == Channel::Status && !self.tracker.follows(lane);
-        if lanes.keys().any(is_new) {
-            // What a lane said before it is followed counts for the state as well.
-            let before =
-                self.archived.known().map_or_else(RunState::default, |past| RunState::recalled(&past));
-            self.state = read_state(&self.context.bus, &self.run, before).await?;
-            self.look_for_lost_states(&lanes);
-            self.may_be_over = true;
-        }
-        for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
-            self.state.learn(variation);
-        }
-        if self.state.variations().len() > known {
+        loop {
+            let is_new = |lane: &Lane| lane.channel == Channel::Status && !self.tracker.follows(lane);
+            if lanes.keys().any(is_new) {
+                // What a lane said before it is followed counts for the state as well: read after the positions, or
+                // what is said in between would belong to neither.
+                let before =
+                    self.archived.known().map_or_else(RunState::default, |past| RunState::recalled(&past));
+                self.state = read_state(&self.context.bus, &self.run, before).await?;
+                self.look_for_lost_states(&lanes);
+                self.may_be_over = true;
+            }
+            for variation in lanes.keys().filter_map(|lane| lane.writer.variation()) {
+                self.state.learn(variation);
+            }
+            if self.state.variations().len() <= known {
+                break;
+            }
             // Positions count only if they are read after the subscription was made.
+            known = self.state.variations().len();
             self.subscribe(&[]).await;
             lanes = self.context.bus.lanes(&self.run).await?;
         }

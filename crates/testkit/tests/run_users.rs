@@ -239,6 +239,7 @@ async fn rotate_under_a_sidecar(url: &str, port: u16) {
         }
     };
     tokio::time::timeout(DEADLINE, all).await.expect("all lines");
+    viewer.watch_to_end(DEADLINE).await.expect("the end");
     assert_eq!(viewer.history.text("v"), said);
     assert!(viewer.history.gaps.is_empty());
     println!("{} lines, two passwords, none lost", said.lines().count());
