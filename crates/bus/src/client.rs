@@ -46,6 +46,7 @@ struct Shared {
     decide: Script,
     snapshot: Script,
     summary: Script,
+    release: Script,
     topology: ServerConfig,
     asked_past: AskedPast,
 }
@@ -76,6 +77,7 @@ impl Bus {
             asked_past: AskedPast::default(),
             snapshot: Script::from_lua(include_str!("lua/snapshot.lua")),
             summary: Script::from_lua(include_str!("lua/summary.lua")),
+            release: Script::from_lua(include_str!("lua/release.lua")),
         });
         let mut tasks = Vec::new();
         if shared.has_sentinels() {
@@ -177,6 +179,14 @@ impl Bus {
         args: Vec<Value>,
     ) -> Result<Value, BusError> {
         self.eval(&self.shared.summary, keys, args).await
+    }
+
+    pub(crate) async fn release_script(
+        &self,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, BusError> {
+        self.eval(&self.shared.release, keys, args).await
     }
 
     /// The same for a script that only reads, and may therefore be called by who may only read: `EVAL` asks for

@@ -1,5 +1,6 @@
 //! A run as a whole: what tells those who watch all runs, how long it is kept, and its deletion.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use fred::interfaces::{KeysInterface, StreamsInterface};
 use fred::types::Value;
 use runcast_protocol::{Channel, Lane, RunId, VariationId, Writer, keys};
 
-use crate::{Bus, BusError, EntryId, Limits};
+use crate::{Bus, BusError, EntryId, LaneState, Limits};
 
 impl Bus {
     /// Tells those who watch all runs of an event in a run's life; returns the entry's ID in its feed.
@@ -49,6 +50,34 @@ impl Bus {
         Ok(changed)
     }
 
+    /// The same, at once or not at all: only if the run's lanes still stand where `lanes` says. False if
+    /// somebody wrote meanwhile. For who has stored what they say, and nothing beyond.
+    ///
+    /// # Errors
+    /// [`BusError`] if Redis cannot be asked; safe to repeat.
+    pub async fn release(
+        &self,
+        run: &RunId,
+        lanes: &BTreeMap<Lane, LaneState>,
+        ttl: Duration,
+    ) -> Result<bool, BusError> {
+        let mut keys = keys_of(run, lanes);
+        let first = keys::lanes(run);
+        keys.retain(|key| *key != first);
+        keys.insert(0, first);
+        let mut args: Vec<Value> = vec![seconds(ttl).into()];
+        for (lane, state) in lanes {
+            args.extend([lane.to_string().into(), state.last.to_string().into()]);
+        }
+        let reply = self.release_script(keys, args).await?;
+        let fields: Vec<String> = reply.clone().convert()?;
+        match fields.first().map(String::as_str) {
+            Some("OK") => Ok(true),
+            Some("MOVED") => Ok(false),
+            _ => Err(BusError::Reply(format!("release answered {reply:?}"))),
+        }
+    }
+
     /// Deletes all that Redis holds of a run; returns whether there was anything. A sidecar that still
     /// writes to it begins it anew.
     ///
@@ -62,21 +91,25 @@ impl Bus {
 
     /// All keys that the run may have.
     pub(crate) async fn keys_of(&self, run: &RunId) -> Result<Vec<String>, BusError> {
-        let lanes = self.lanes(run).await?;
-        let shared = Channel::ALL.into_iter().filter(|channel| !channel.has_one_writer());
-        let shared = shared.map(|channel| Lane { channel, writer: Writer::Control });
-        let variations: Vec<VariationId> =
-            lanes.keys().filter_map(|lane| lane.writer.variation()).cloned().collect();
-        let streams = lanes.keys().cloned().chain(shared).map(|lane| keys::stream(run, &lane));
-        let leases = variations.iter().map(|variation| keys::lease(run, variation));
-        let outputs = lanes.keys().filter(|lane| lane.channel == Channel::Output);
-        let snapshots = outputs.map(|lane| keys::snapshot(run, lane));
-        let mut keys: Vec<String> = streams.chain(leases).chain(snapshots).collect();
-        keys.extend([keys::dead(run), keys::summary(run), keys::lanes(run)]);
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(keys)
+        Ok(keys_of(run, &self.lanes(run).await?))
     }
+}
+
+/// All keys that a run of these lanes may have.
+fn keys_of(run: &RunId, lanes: &BTreeMap<Lane, LaneState>) -> Vec<String> {
+    let shared = Channel::ALL.into_iter().filter(|channel| !channel.has_one_writer());
+    let shared = shared.map(|channel| Lane { channel, writer: Writer::Control });
+    let variations: Vec<VariationId> =
+        lanes.keys().filter_map(|lane| lane.writer.variation()).cloned().collect();
+    let streams = lanes.keys().cloned().chain(shared).map(|lane| keys::stream(run, &lane));
+    let leases = variations.iter().map(|variation| keys::lease(run, variation));
+    let outputs = lanes.keys().filter(|lane| lane.channel == Channel::Output);
+    let snapshots = outputs.map(|lane| keys::snapshot(run, lane));
+    let mut keys: Vec<String> = streams.chain(leases).chain(snapshots).collect();
+    keys.extend([keys::dead(run), keys::summary(run), keys::lanes(run)]);
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 fn seconds(ttl: Duration) -> i64 {

@@ -107,6 +107,36 @@ async fn a_lease_lapses_unless_it_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_let_go_only_as_its_caller_knows_it() {
+    let redis = runcast_testkit::Redis::start().await;
+    let bus = Bus::connect(&RedisConfig::new(redis.url())).unwrap();
+    let run = RunId::new("r").unwrap();
+    bus.decide(decision(1, &[]), LIMITS).await.unwrap();
+    let before = bus.lanes(&run).await.unwrap();
+    ack(&bus, 1).await;
+    let ttls = async || {
+        let keys = ["run:{r}:lanes", "run:{r}:control", "run:{r}:acks"];
+        let mut ttls = Vec::new();
+        for key in keys {
+            ttls.push(redis.command(&["TTL", key]).await.unwrap().text().parse::<i64>().unwrap());
+        }
+        ttls
+    };
+    // A lane that the caller does not know.
+    assert!(!bus.release(&run, &before, Duration::from_secs(9)).await.unwrap());
+    assert!(ttls().await.iter().all(|ttl| *ttl > 9), "nothing was changed");
+    let before = bus.lanes(&run).await.unwrap();
+    bus.decide(decision(2, &[]), LIMITS).await.unwrap();
+    // A message.
+    assert!(!bus.release(&run, &before, Duration::from_secs(9)).await.unwrap());
+    let now = bus.lanes(&run).await.unwrap();
+    assert!(bus.release(&run, &now, Duration::from_secs(9)).await.unwrap());
+    assert!(ttls().await.iter().all(|ttl| (1..=9).contains(ttl)));
+    assert!(bus.release(&run, &now, Duration::from_secs(100)).await.unwrap());
+    assert!(ttls().await.iter().all(|ttl| (1..=9).contains(ttl)), "never longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ended_run_is_kept_for_less_and_a_deleted_one_leaves_nothing() {
     let redis = runcast_testkit::Redis::start().await;
     let bus = Bus::connect(&RedisConfig::new(redis.url())).unwrap();

@@ -77,7 +77,7 @@ impl Archiver {
         let complete = watched.known().is_some_and(crate::archive::ArchivedRun::is_complete);
         if messages == 0 && complete {
             if over {
-                self.release(run, watched).await?;
+                self.release(run, watched, &lanes).await?;
             }
             return Ok(age);
         }
@@ -112,7 +112,7 @@ impl Archiver {
         let result = self.work(run, watched, lanes, over).await;
         self.context.bus.leave_archiving(run, &self.name).await?;
         match result {
-            Ok(Outcome::Complete) => self.release(run, watched).await,
+            Ok(Outcome::Complete) => self.release(run, watched, lanes).await,
             Ok(Outcome::Some) => self.protect(run, over).await,
             Err(error) => {
                 *store_failed = matches!(error, Error::Archive(crate::archive::ArchiveError::Store { .. }));
@@ -137,14 +137,18 @@ impl Archiver {
         Ok(())
     }
 
-    /// Lets Redis forget a run of which all was found in the archive.
-    async fn release(&self, run: &RunId, watched: &mut Watched) -> Result<(), Error> {
+    /// Lets Redis forget a run of which all was found in the archive; not if somebody wrote since.
+    async fn release(
+        &self,
+        run: &RunId,
+        watched: &mut Watched,
+        lanes: &BTreeMap<Lane, LaneState>,
+    ) -> Result<(), Error> {
         if let Some(ttl) = self.config.release
             && !watched.released
         {
-            self.context.bus.retain(run, ttl).await?;
+            watched.released = self.context.bus.release(run, lanes, ttl).await?;
         }
-        watched.released = true;
         Ok(())
     }
 
