@@ -1,6 +1,5 @@
 //! What somebody who was let in may do.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use runcast_protocol::RunId;
@@ -80,23 +79,14 @@ impl Access {
     /// Tells tokens apart, for who counts what is done with each; none where no tokens are asked for.
     #[must_use]
     pub fn fingerprint(&self) -> Option<u64> {
-        let mut hasher = DefaultHasher::new();
-        self.grant()?.claims().hash(&mut hasher);
-        Some(hasher.finish())
+        self.grant().map(Grant::fingerprint)
     }
 
     /// Tells those who hold tokens apart: by the subject or, where a token names none, its id, or else by all that it
     /// says. The tickets of a token count as the token does. None where no tokens are asked for.
     #[must_use]
     pub fn holder(&self) -> Option<u64> {
-        let grant = self.grant()?;
-        let mut hasher = DefaultHasher::new();
-        match (grant.subject(), grant.id()) {
-            (None, None) => return self.fingerprint(),
-            (Some(subject), _) => ("subject", subject).hash(&mut hasher),
-            (None, Some(id)) => ("id", id).hash(&mut hasher),
-        }
-        Some(hasher.finish())
+        self.grant().map(Grant::holder)
     }
 
     /// Waits until it is over: [`Denied::Expired`] or [`Denied::Revoked`].

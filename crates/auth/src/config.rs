@@ -1,9 +1,11 @@
 //! `[auth]`
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use runcast_runtime::rates::Rate;
 use serde::Deserialize;
 
 /// `[auth]`; each service's `default.toml` explains the options.
@@ -24,6 +26,15 @@ pub struct AuthConfig {
     pub leeway: Duration,
     pub max_token: ByteSize,
     pub cookie: String,
+    pub requests_per_second_per_holder: u32,
+    pub request_burst_per_holder: NonZeroU32,
+}
+
+impl AuthConfig {
+    /// How often one holder of tokens may come.
+    pub(crate) fn rate(&self) -> Rate {
+        Rate { per_second: self.requests_per_second_per_holder, burst: self.request_burst_per_holder }
+    }
 }
 
 /// Whether tokens are asked for.

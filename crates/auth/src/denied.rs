@@ -1,5 +1,9 @@
 //! Why somebody is not let in.
 
+use std::time::Duration;
+
+use runcast_runtime::rates::whole_seconds;
+
 /// Why somebody is not let in. What it prints never names a run: whether there is one must not be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -21,6 +25,9 @@ pub enum Denied {
     /// It is good, but not for this. The same for a run that there is and one that there is not.
     #[error("the token does not allow this")]
     Forbidden,
+    /// Whoever holds it comes too often; to come back after so long.
+    #[error("too many requests with your tokens; come back in {} s", whole_seconds(*.0))]
+    TooOften(Duration),
     /// The keys or the list of revoked tokens cannot be had now.
     #[error("tokens cannot be checked now; try again")]
     Unavailable,
@@ -35,6 +42,7 @@ impl Denied {
                 http::StatusCode::UNAUTHORIZED
             }
             Self::Forbidden => http::StatusCode::FORBIDDEN,
+            Self::TooOften(_) => http::StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => http::StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -49,6 +57,7 @@ impl Denied {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
             Self::Forbidden => "forbidden",
+            Self::TooOften(_) => "rate",
             Self::Unavailable => "unavailable",
         }
     }

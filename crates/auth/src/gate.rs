@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use runcast_bus::{Bus, Subscriber};
+use runcast_runtime::rates::Rates;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{AuthConfig, Mode};
@@ -29,6 +30,7 @@ struct Inner {
 struct Checks {
     verifier: Verifier,
     cookie: String,
+    rates: Rates<u64>,
     leases: Register,
     _warden: AbortOnDropHandle<()>,
 }
@@ -49,7 +51,8 @@ impl Gate {
                 let (verifier, leases) = (Verifier::open(config)?, Register::default());
                 let warden = tokio::spawn(warden::watch(leases.clone(), bus.clone(), subscriber));
                 let cookie = config.cookie.clone();
-                Some(Checks { verifier, cookie, leases, _warden: AbortOnDropHandle::new(warden) })
+                let rates = Rates::new(config.rate());
+                Some(Checks { verifier, cookie, rates, leases, _warden: AbortOnDropHandle::new(warden) })
             }
             Mode::Unset if !address.ip().is_loopback() => anyhow::bail!(
                 "auth.mode is not set, and {address} can be reached from other machines: set it to jwt, or to \
@@ -116,9 +119,10 @@ impl Gate {
         Ok(ticket)
     }
 
-    /// Lets somebody in, unless the token was revoked. It is entered before that is asked: a revocation from
+    /// Lets somebody in, unless it comes too often or the token was revoked. It is entered before that is asked: a revocation from
     /// before is found, and one from now on is heard.
     async fn enter(&self, checks: &Checks, grant: Grant) -> Result<Access, Denied> {
+        checks.rates.count(&grant.holder()).map_err(Denied::TooOften)?;
         let lease = checks.leases.enter(checks.end(&grant), grant.id());
         if let Some(id) = grant.id()
             && self.0.bus.is_revoked(id).await.map_err(unavailable)?

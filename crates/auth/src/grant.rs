@@ -1,6 +1,7 @@
 //! What a token allows.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use runcast_protocol::{Channel, RunId};
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,23 @@ impl Grant {
         self.sub.as_deref()
     }
 
+    /// Tells tokens apart, for who counts what is done with each.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        hash(self.claims())
+    }
+
+    /// Tells those who hold tokens apart: by the subject or, where a token names none, its id, or else by all that it
+    /// says. The tickets of a token count as the token does.
+    #[must_use]
+    pub fn holder(&self) -> u64 {
+        match (self.subject(), self.id()) {
+            (Some(subject), _) => hash(("subject", subject)),
+            (None, Some(id)) => hash(("id", id)),
+            (None, None) => self.fingerprint(),
+        }
+    }
+
     /// When it expires, in seconds since 1970.
     #[must_use]
     pub fn expires(&self) -> u64 {
@@ -198,6 +216,12 @@ impl Grant {
     pub fn claims(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("claims are made of JSON types")
     }
+}
+
+fn hash(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use runcast_runtime::http::{Body, problem};
+use runcast_runtime::rates::retry_after;
 
 use crate::{Access, Denied};
 
@@ -38,8 +40,10 @@ pub fn refuse(denied: Denied) -> Response<Body> {
     if denied.status() == StatusCode::UNAUTHORIZED {
         headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if denied == Denied::Unavailable {
-        headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    match denied {
+        Denied::Unavailable => retry_after(headers, Duration::from_secs(1)),
+        Denied::TooOften(wait) => retry_after(headers, wait),
+        _ => {}
     }
     response
 }

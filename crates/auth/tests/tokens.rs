@@ -33,6 +33,8 @@ fn config() -> AuthConfig {
         leeway: Duration::from_secs(5),
         max_token: ByteSize::kib(8),
         cookie: String::new(),
+        requests_per_second_per_holder: 0,
+        request_burst_per_holder: 1.try_into().unwrap(),
     }
 }
 

@@ -1,11 +1,9 @@
 //! Who calls, how often he may, and the audit of what he did.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use runcast_runtime::rates::{Rate, Rates};
 use tonic::Request;
 
 use crate::config::LimitsConfig;
@@ -16,8 +14,6 @@ use crate::metrics::Metrics;
 pub(crate) const CALLER: &str = "runcast-caller";
 /// Longest name of a caller, in bytes.
 const MAX_CALLER: usize = 128;
-/// Beyond so many addresses those that called long ago are forgotten.
-const REMEMBERED: usize = 10_000;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +25,15 @@ pub struct Caller {
 /// Admits callers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Callers {
-    limiter: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    rates: Rates<IpAddr>,
     metrics: Metrics,
 }
 
 impl Callers {
     /// Admits each address at the rate that the limits allow.
     pub fn new(limits: LimitsConfig, metrics: Metrics) -> Self {
-        let one = |number: u32| std::num::NonZeroU32::new(number).unwrap_or(std::num::NonZeroU32::MIN);
-        let quota = Quota::per_second(one(limits.calls_per_second)).allow_burst(one(limits.burst));
-        Self { limiter: Arc::new(RateLimiter::keyed(quota)), metrics }
+        let rate = Rate { per_second: limits.calls_per_second, burst: limits.burst };
+        Self { rates: Rates::new(rate), metrics }
     }
 
     /// Admits a call.
@@ -48,12 +43,8 @@ impl Callers {
     pub fn admit<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
         // Connections without an address are tests' own.
         let address = request.remote_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.ip());
-        if self.limiter.len() > REMEMBERED {
-            self.limiter.retain_recent();
-        }
-        if let Err(not_until) = self.limiter.check_key(&address) {
+        if let Err(wait) = self.rates.count(&address) {
             self.metrics.limited.add(1, &[]);
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
             return Err(Refusal::TooMany(wait.max(Duration::from_millis(1))));
         }
         let said = request.metadata().get(CALLER).and_then(|name| name.to_str().ok());

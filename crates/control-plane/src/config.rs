@@ -1,5 +1,6 @@
 //! The control-plane's configuration; `default.toml` explains each option.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub struct CorsConfig {
 #[expect(missing_docs, reason = "default.toml explains each option")]
 pub struct LimitsConfig {
     pub calls_per_second: u32,
-    pub burst: u32,
+    pub burst: NonZeroU32,
 }
 
 /// `[lease]`

@@ -37,6 +37,9 @@ pub enum Refusal {
     /// The caller makes too many calls.
     #[error("too many calls from this address; come back in {} ms", .0.as_millis())]
     TooMany(Duration),
+    /// Whoever holds the token makes too many calls.
+    #[error("too many calls with your tokens; come back in {} ms", .0.as_millis())]
+    TooOften(Duration),
     /// Redis cannot be asked, or does not confirm.
     #[error(transparent)]
     NotDecided(#[from] NotDecided),
@@ -83,7 +86,7 @@ impl From<Refusal> for Status {
                 details.add_precondition_failure_violation("STATE", what, why);
                 Code::FailedPrecondition
             }
-            Refusal::TooMany(wait) => {
+            Refusal::TooMany(wait) | Refusal::TooOften(wait) => {
                 reason(&mut details, "RATE_LIMITED");
                 details.set_retry_info(Some(wait));
                 Code::ResourceExhausted

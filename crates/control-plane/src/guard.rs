@@ -64,6 +64,7 @@ fn status(denied: Denied) -> Status {
             Code::Unauthenticated
         }
         Denied::Forbidden => Code::PermissionDenied,
+        Denied::TooOften(wait) => return Refusal::TooOften(wait).into(),
         Denied::Unavailable => Code::Unavailable,
     };
     Status::new(code, denied.to_string())

@@ -1,6 +1,6 @@
 //! The service's configuration; `default.toml` explains each option.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use runcast_auth::AuthConfig;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
+use runcast_runtime::http::{ClientHeader, TlsConfig};
 use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::Deserialize;
 
@@ -20,6 +21,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[expect(missing_docs, reason = "default.toml explains each option")]
 pub struct Config {
     pub http: HttpConfig,
+    pub tls: TlsConfig,
     pub history: HistoryConfig,
     pub archive: ArchiveConfig,
     pub runs: RunsConfig,
@@ -42,6 +44,11 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     #[serde(with = "runcast_runtime::duration")]
     pub write_stall: Duration,
+    pub max_connections_per_client: usize,
+    pub requests_per_second_per_client: u32,
+    pub request_burst_per_client: NonZeroU32,
+    pub trusted_proxies: String,
+    pub client_header: ClientHeader,
     #[serde(with = "runcast_runtime::duration")]
     pub drain: Duration,
 }

@@ -21,13 +21,14 @@ use anyhow::Context as _;
 use runcast_auth::Gate;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{ServeOptions, serve};
+use runcast_runtime::http::{Proxies, ServeOptions, TlsConfig, serve};
+use runcast_runtime::rates::Rate;
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::archive::Archive;
-use crate::config::Config;
+use crate::config::{Config, HttpConfig};
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::readmodel::Catalog;
@@ -63,13 +64,7 @@ pub async fn run(
         AbortOnDropHandle::new(tokio::spawn(readmodel::run(context.clone(), config.runs.clone()))),
         AbortOnDropHandle::new(tokio::spawn(restore::run(context.clone(), subscriber, config.restore))),
     ];
-    let options = ServeOptions {
-        header_timeout: config.http.header_timeout,
-        drain: config.http.drain,
-        max_connections: config.http.max_connections,
-        write_stall: config.http.write_stall,
-        ..ServeOptions::default()
-    };
+    let options = serve_options(&config.http, &config.tls)?;
     let routes = Routes { context, gate, cors, history: config.history };
     let service = move |request| {
         let routes = routes.clone();
@@ -77,4 +72,24 @@ pub async fn run(
     };
     serve(listener, service, options, shutdown).await;
     Ok(())
+}
+
+fn serve_options(http: &HttpConfig, tls: &TlsConfig) -> anyhow::Result<ServeOptions> {
+    let proxies = Proxies::parse(&http.trusted_proxies, http.client_header)
+        .map_err(anyhow::Error::msg)
+        .context("http.trusted_proxies")?;
+    Ok(ServeOptions {
+        header_timeout: http.header_timeout,
+        drain: http.drain,
+        max_connections: http.max_connections,
+        write_stall: http.write_stall,
+        max_connections_per_client: http.max_connections_per_client,
+        requests_per_client: Rate {
+            per_second: http.requests_per_second_per_client,
+            burst: http.request_burst_per_client,
+        },
+        proxies,
+        http2: None,
+        tls: tls.load(false)?,
+    })
 }

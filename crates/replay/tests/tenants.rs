@@ -75,3 +75,30 @@ async fn a_tenant_sees_nothing_of_the_others() {
     let (status, text) = get("/v1/runs/a-1/messages", &some).await;
     assert!(status == 200 && !text.contains("hello"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_of_tokens_comes_at_its_rate() {
+    let redis = Redis::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SECRET).unwrap();
+    let settings = [
+        ("RUNCAST__AUTH__MODE", "jwt"),
+        ("RUNCAST__AUTH__SECRET_FILE", file.path().to_str().unwrap()),
+        ("RUNCAST__AUTH__REQUESTS_PER_SECOND_PER_HOLDER", "1"),
+        ("RUNCAST__AUTH__REQUEST_BURST_PER_HOLDER", "2"),
+    ];
+    let replay = Replay::start_with(&redis.url(), &settings).await;
+    let ask = async |subject: &str| {
+        let token =
+            token(&format!(r#"{{"exp":4000000000,"sub":"{subject}","runs":["*"],"operations":["view"]}}"#));
+        http_get(&replay.url("/v1/runs"), &[("authorization", &token)]).await.unwrap()
+    };
+    let refused = loop {
+        let answer = ask("ann").await;
+        if answer.0 != 200 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.0, refused.1["retry-after"].to_str().unwrap()), (429, "1"));
+    assert_eq!(ask("bob").await.0, 200);
+}

@@ -30,7 +30,7 @@ pub use self::{
     proxies::{ClientHeader, Proxies},
     serve::{ServeOptions, serve},
     takeover::{CanTakeOver, Takeover},
-    tls::Tls,
+    tls::{Tls, TlsConfig},
     upgrade::{Upgrade, UpgradedIo},
 };
 

@@ -14,6 +14,7 @@ mod logs;
 pub mod message_traces;
 mod metrics;
 mod panics;
+pub mod rates;
 pub mod shutdown;
 pub mod telemetry;
 pub mod traceparent;

@@ -18,6 +18,7 @@ use runcast_runtime::http::{
     Body, CanTakeOver, ClientAddress, ClientHeader, Http2Options, Proxies, ServeOptions, Tls, Upgrade, empty,
     full, serve,
 };
+use runcast_runtime::rates::Rate;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -277,6 +278,50 @@ async fn streams_count_for_whom_a_trusted_proxy_names() {
     drop(first);
     let again = async { while get_for(&proxy, "/", one).await.unwrap().status() != 200 {} };
     timeout(SOON, again).await.expect("one ended, one may begin");
+}
+
+#[tokio::test]
+async fn requests_come_at_a_rate_for_whom_a_trusted_proxy_names() {
+    let proxies = Proxies::parse("127.0.0.1", ClientHeader::XForwardedFor).unwrap();
+    let requests_per_client = Rate { per_second: 1, burst: 3.try_into().unwrap() };
+    let server = server(ServeOptions { requests_per_client, proxies, ..http2() }).await;
+    let proxy = server.connect().await;
+    let one = Some("198.51.100.1");
+    let mut answers = Vec::new();
+    // The fourth comes within a second of the first, unless the machine stood still.
+    while !answers.contains(&429) {
+        let answer = get_for(&proxy, "/", one).await.unwrap();
+        answers.push(answer.status().as_u16());
+        if answer.status() == 429 {
+            assert_eq!(answer.headers()["retry-after"], "1");
+            assert!(text(Ok(answer)).await.contains("too many requests from your address"));
+        }
+    }
+    assert!(answers.len() > 3, "{answers:?}");
+    assert_eq!(get_for(&proxy, "/", Some("198.51.100.2")).await.unwrap().status(), 200);
+    // Whether it is well, the proxy may ask as often as it likes.
+    for _ in 0..10 {
+        assert_eq!(get(&proxy, "/").await.unwrap().status(), 200);
+    }
+    let back = async { while get_for(&proxy, "/", one).await.unwrap().status() != 200 {} };
+    timeout(SOON, back).await.expect("a second later");
+}
+
+#[tokio::test]
+async fn connections_come_at_twice_the_rate_of_requests() {
+    let requests_per_client = Rate { per_second: 1, burst: 2.try_into().unwrap() };
+    let server = server(ServeOptions { requests_per_client, ..ServeOptions::default() }).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&String::new()) {
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        // To one that was closed already it may fail.
+        let _ = client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut answer = Vec::new();
+        let _ = timeout(SOON, client.read_to_end(&mut answer)).await.unwrap();
+        seen.push(String::from_utf8(answer).unwrap().chars().take(12).collect::<String>());
+    }
+    let count = |status: &str| seen.iter().filter(|line| line.ends_with(status)).count();
+    assert!(count("200") >= 2 && count("429") >= 1 && seen.len() >= 5, "{seen:?}");
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! The fan-out's configuration; `default.toml` explains each option.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use runcast_auth::AuthConfig;
 use runcast_bus::RedisConfig;
 use runcast_runtime::config::ConfigError;
-use runcast_runtime::http::ClientHeader;
+use runcast_runtime::http::{ClientHeader, TlsConfig};
 use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::{Deserialize, Deserializer, de};
 
@@ -52,6 +52,8 @@ pub struct HttpConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub write_stall: Duration,
     pub max_connections_per_client: usize,
+    pub requests_per_second_per_client: u32,
+    pub request_burst_per_client: NonZeroU32,
     pub trusted_proxies: String,
     pub client_header: ClientHeader,
     pub http2: bool,
@@ -59,17 +61,6 @@ pub struct HttpConfig {
     #[serde(with = "runcast_runtime::duration")]
     pub keepalive: Duration,
     pub send_buffer: ByteSize,
-}
-
-/// `[tls]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "default.toml explains each option")]
-pub struct TlsConfig {
-    pub certificate_file: PathBuf,
-    pub key_file: PathBuf,
-    #[serde(with = "runcast_runtime::duration")]
-    pub check_interval: Duration,
 }
 
 /// `[sse]`

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
 use http::{Response, StatusCode};
 use runcast_auth::{Denied, refuse};
 use runcast_runtime::http::{Body, problem};
+use runcast_runtime::rates::{retry_after, whole_seconds};
 
 /// When to look again whether one of the streams that are open has ended: nobody can know.
 const STREAM_ENDS: Duration = Duration::from_secs(5);
@@ -58,20 +58,15 @@ impl Refusal {
             Self::Bad(bad) => problem(StatusCode::BAD_REQUEST, bad),
             Self::TooMany(wait) => {
                 let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
-                response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+                retry_after(response.headers_mut(), wait);
                 response
             }
             Self::TooManyStreams(_) => {
                 let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
-                response.headers_mut().insert(RETRY_AFTER, STREAM_ENDS.as_secs().into());
+                retry_after(response.headers_mut(), STREAM_ENDS);
                 response
             }
             Self::Denied(denied) => refuse(denied),
         }
     }
-}
-
-/// Rounded up: who comes earlier comes in vain.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
 }

@@ -41,7 +41,6 @@ pub mod view;
 pub mod viewer;
 pub mod websocket;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,12 +48,13 @@ use anyhow::Context;
 use runcast_auth::Gate;
 use runcast_bus::{Bus, Subscriber};
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, Tls, serve};
+use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, TlsConfig, serve};
+use runcast_runtime::rates::Rate;
 use runcast_runtime::{Health, MessageTraces, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, HttpConfig, TlsConfig, bytes};
+use crate::config::{Config, HttpConfig, bytes};
 use crate::drain::Drain;
 use crate::feed::FeedContext;
 use crate::hub::Hub;
@@ -149,16 +149,8 @@ pub async fn run(
 }
 
 fn serve_options(http: &HttpConfig, tls: &TlsConfig, drain: Duration) -> anyhow::Result<ServeOptions> {
-    let given = |path: &Path| !path.as_os_str().is_empty();
-    let tls = match (given(&tls.certificate_file), given(&tls.key_file)) {
-        (false, false) => None,
-        (true, true) => Some(
-            Tls::load(&tls.certificate_file, &tls.key_file, tls.check_interval, http.http2).context("tls")?,
-        ),
-        _ => anyhow::bail!("tls.certificate_file and tls.key_file belong together: set both or none"),
-    };
     let proxies = Proxies::parse(&http.trusted_proxies, http.client_header)
-        .map_err(|item| anyhow::anyhow!("{item:?} is no address or network such as 10.0.0.0/8"))
+        .map_err(anyhow::Error::msg)
         .context("http.trusted_proxies")?;
     Ok(ServeOptions {
         header_timeout: http.header_timeout,
@@ -167,10 +159,14 @@ fn serve_options(http: &HttpConfig, tls: &TlsConfig, drain: Duration) -> anyhow:
         max_connections: http.max_connections,
         write_stall: http.write_stall,
         max_connections_per_client: http.max_connections_per_client,
+        requests_per_client: Rate {
+            per_second: http.requests_per_second_per_client,
+            burst: http.request_burst_per_client,
+        },
         proxies,
         http2: http
             .http2
             .then_some(Http2Options { max_streams: http.max_streams, keepalive: http.keepalive }),
-        tls,
+        tls: tls.load(http.http2)?,
     })
 }

@@ -1,18 +1,16 @@
 //! `POST /v1/tickets`: a ticket for who has a token, to begin one stream with where no header can be set.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use runcast_auth::{Access, Gate, TicketRequest};
 use runcast_runtime::http::{Body, json};
+use runcast_runtime::rates::{Rate, Rates};
 
 use crate::config::TicketsConfig;
 use crate::error::{BadRequest, Refusal};
@@ -24,22 +22,20 @@ pub const PATH: &str = "/v1/tickets";
 const MAX_BODY: usize = 4 * 1024;
 /// How long it may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Beyond so many tokens those that were given none for long are forgotten.
-const REMEMBERED: usize = 10_000;
 
 /// Gives out tickets. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tickets {
     gate: Gate,
     life: Duration,
-    limiter: Arc<DefaultKeyedRateLimiter<u64>>,
+    rates: Rates<u64>,
 }
 
 impl Tickets {
     /// For whom the gate lets in, as configured.
     pub fn new(gate: Gate, config: TicketsConfig) -> Self {
-        let quota = Quota::per_second(config.per_second).allow_burst(config.burst);
-        Self { gate, life: config.life, limiter: Arc::new(RateLimiter::keyed(quota)) }
+        let rates = Rates::new(Rate { per_second: config.per_second.get(), burst: config.burst });
+        Self { gate, life: config.life, rates }
     }
 
     /// Answers with a ticket. What the body says, if there is one, is a [`TicketRequest`] in JSON.
@@ -64,12 +60,7 @@ impl Tickets {
 
     fn count(&self, access: &Access) -> Result<(), Refusal> {
         let Some(token) = access.fingerprint() else { return Ok(()) };
-        if self.limiter.len() > REMEMBERED {
-            self.limiter.retain_recent();
-        }
-        self.limiter
-            .check_key(&token)
-            .map_err(|not_until| Refusal::TooMany(not_until.wait_time_from(DefaultClock::default().now())))
+        self.rates.count(&token).map_err(Refusal::TooMany)
     }
 }
 

@@ -237,6 +237,38 @@ async fn over_websocket(port: u16, token: String) -> (String, u16, String) {
 }
 
 #[tokio::test]
+async fn one_subject_comes_at_its_rate_whatever_its_tokens() {
+    let (redis, issuer) = (Redis::start().await, Issuer::new());
+    let limits = [
+        ("RUNCAST__AUTH__REQUESTS_PER_SECOND_PER_HOLDER", "1"),
+        ("RUNCAST__AUTH__REQUEST_BURST_PER_HOLDER", "5"),
+    ];
+    let fanout = Fanout::start_with(&redis.url(), &[&issuer.settings()[..], &limits].concat()).await;
+    let mut pen = Pen::new(&redis.url(), "r", "v");
+    pen.say("one").await;
+    let ask = async |subject: &str, id: usize| {
+        let token = token(&issuer, LONG, &format!(r#","sub":"{subject}","jti":"{id}""#));
+        let bearer = format!("Bearer {token}");
+        http_get(&fanout.url("/v1/runs/r"), &[("authorization", &bearer)]).await.unwrap()
+    };
+    let mut answered = 0;
+    let (headers, body) = loop {
+        match ask("ann", answered).await {
+            (200, ..) => answered += 1,
+            (429, headers, body) => break (headers, body),
+            (status, ..) => panic!("{status}"),
+        }
+    };
+    assert!(answered >= 5, "{answered}");
+    assert_eq!(headers["retry-after"], "1");
+    assert!(String::from_utf8(body.to_vec()).unwrap().contains("too many requests with your tokens"));
+    assert_eq!(ask("bob", 0).await.0, 200);
+    // Nobody's tokens cost nobody anything.
+    let forged = http_get(&fanout.url("/v1/runs/r"), &[("authorization", "Bearer a.b.c")]).await.unwrap();
+    assert_eq!(forged.0, 401);
+}
+
+#[tokio::test]
 async fn one_subject_has_its_share_of_streams_whatever_its_tokens() {
     let (redis, issuer) = (Redis::start().await, Issuer::new());
     let limit = ("RUNCAST__AUTH_LIMITS__MAX_STREAMS_PER_HOLDER", "2");

@@ -1,17 +1,22 @@
-//! How much one client may have open at a time.
+//! How much one client may have open at a time, and how often it may come.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 
 use super::{Body, Proxies, problem};
+use crate::rates::{Rate, Rates, retry_after};
 
-/// Connections and requests that were refused because their client had too many open.
+/// Connections and requests that were refused for what their client has open or how often it comes.
 const REFUSED: &str = "runcast.http.refused";
+
+/// When to look again whether one of a client's streams has ended: nobody can know.
+const STREAM_ENDS: Duration = Duration::from_secs(5);
 
 /// Where a request comes from, as far as proxies are trusted to tell: stands among the extensions of
 /// every request that came over TCP.
@@ -24,7 +29,16 @@ pub(super) struct Limits {
     proxies: Proxies,
     connections: Counts,
     answers: Counts,
+    connecting: Rates<IpAddr>,
+    asking: Rates<IpAddr>,
     refused: Counter<u64>,
+}
+
+/// Why a connection or a request is not let in.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    TooManyOpen,
+    TooOften(Duration),
 }
 
 /// A connection's client, and what it may still open.
@@ -37,26 +51,40 @@ pub(super) struct Visit {
 
 impl Limits {
     /// At most `most` connections of a client, and at most as many requests answered at a time where a
-    /// connection may carry several clients' or more than one of a client. Zero: no limit.
-    pub(super) fn new(most: usize, proxies: Proxies) -> Arc<Self> {
+    /// connection may carry several clients' or more than one of a client. Zero: no limit. Requests as often
+    /// as `rate` says, and connections twice as often, so that who asks anew over each is told why.
+    pub(super) fn new(most: usize, rate: Rate, proxies: Proxies) -> Arc<Self> {
         let refused = global::meter("runcast-runtime")
             .u64_counter(REFUSED)
             .with_unit("{refusal}")
-            .with_description("Connections and requests refused because their client had too many open")
+            .with_description("Connections and requests refused for what their client has open, or its rate")
             .build();
         let (connections, answers) = (Counts::new(most), Counts::new(most));
-        Arc::new(Self { proxies, connections, answers, refused })
+        let (connecting, asking) = (Rates::new(rate.twice()), Rates::new(rate));
+        Arc::new(Self { proxies, connections, answers, connecting, asking, refused })
     }
 
-    /// Lets a connection in, unless its client has too many. A trusted proxy may have any number.
+    /// Lets a connection in, unless its client has too many or comes too often. A trusted proxy may have any
+    /// number.
     pub(super) fn let_in(self: &Arc<Self>, peer: IpAddr) -> Option<(Visit, Place)> {
         let is_proxy = self.proxies.trusts(peer);
-        let place = if is_proxy { Some(Place::default()) } else { self.connections.take(peer) };
-        if place.is_none() {
-            self.refused.add(1, &[KeyValue::new("what", "connection")]);
-            tracing::debug!(%peer, "a client has too many connections");
-        }
-        Some((Visit { limits: self.clone(), peer, is_proxy }, place?))
+        let place = if is_proxy { Ok(Place::default()) } else { self.connect(peer) };
+        let place = place.map_err(|why| self.refuse("connection", peer, why)).ok()?;
+        Some((Visit { limits: self.clone(), peer, is_proxy }, place))
+    }
+
+    fn connect(&self, peer: IpAddr) -> Result<Place, Why> {
+        self.connecting.count(&network(peer)).map_err(Why::TooOften)?;
+        self.connections.take(peer).ok_or(Why::TooManyOpen)
+    }
+
+    fn refuse(&self, what: &'static str, client: IpAddr, why: Why) {
+        let reason = match why {
+            Why::TooManyOpen => "open",
+            Why::TooOften(_) => "rate",
+        };
+        self.refused.add(1, &[KeyValue::new("what", what), KeyValue::new("reason", reason)]);
+        tracing::debug!(%client, what, reason, "refused");
     }
 }
 
@@ -64,7 +92,7 @@ impl Visit {
     /// Says whose request it is, and lets it in unless there are too many of that client. On a connection
     /// of one client with one request at a time, the connection is what counts.
     fn admit<B>(&self, request: &mut Request<B>, one_by_one: bool) -> Result<Place, Box<Response<Body>>> {
-        let Limits { proxies, answers, refused, .. } = &*self.limits;
+        let Limits { proxies, answers, asking, .. } = &*self.limits;
         let client = if self.is_proxy {
             proxies.client(self.peer, request.headers())
         } else {
@@ -72,17 +100,33 @@ impl Visit {
         };
         request.extensions_mut().insert(ClientAddress(client));
         // A proxy that asks for itself, say whether we are well.
-        if proxies.trusts(client) || (one_by_one && !self.is_proxy) {
+        if proxies.trusts(client) {
             return Ok(Place::default());
         }
-        answers.take(client).ok_or_else(|| {
-            refused.add(1, &[KeyValue::new("what", "request")]);
-            tracing::debug!(%client, "a client has too many requests open");
-            let detail = "too many streams are open from your address; close some, or try again later";
-            let mut response = problem(StatusCode::TOO_MANY_REQUESTS, detail);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            Box::new(response)
+        let place = asking.count(&network(client)).map_err(Why::TooOften).and_then(|()| {
+            if one_by_one && !self.is_proxy {
+                return Ok(Place::default());
+            }
+            answers.take(client).ok_or(Why::TooManyOpen)
+        });
+        place.map_err(|why| {
+            self.limits.refuse("request", client, why);
+            Box::new(why.answer())
         })
+    }
+}
+
+impl Why {
+    fn answer(self) -> Response<Body> {
+        let (detail, wait) = match self {
+            Self::TooManyOpen => {
+                ("too many streams are open from your address; close some, or try again later", STREAM_ENDS)
+            }
+            Self::TooOften(wait) => ("too many requests from your address; come back later", wait),
+        };
+        let mut response = problem(StatusCode::TOO_MANY_REQUESTS, detail);
+        retry_after(response.headers_mut(), wait);
+        response
     }
 }
 

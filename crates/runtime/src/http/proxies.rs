@@ -35,10 +35,12 @@ impl Proxies {
     /// Reads a list, separated by commas, of addresses and networks such as `10.0.0.0/8` or `fd00::/8`.
     ///
     /// # Errors
-    /// The item that is neither.
+    /// Which item is neither.
     pub fn parse(trusted: &str, header: ClientHeader) -> Result<Self, String> {
         let items = trusted.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let trusted = items.map(|item| item.parse().map_err(|()| item.to_owned()));
+        let trusted = items.map(|item| {
+            item.parse().map_err(|()| format!("{item:?} is no address or network such as 10.0.0.0/8"))
+        });
         Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, header })
     }
 
@@ -162,7 +164,8 @@ mod tests {
         assert!(proxies.trusts("::ffff:1.2.3.4".parse().unwrap()));
         assert!(!proxies.trusts("::1".parse().unwrap()));
         for wrong in ["10.0.0.0/33", "ten", "10.0.0.0/", "::/129"] {
-            assert_eq!(Proxies::parse(wrong, ClientHeader::default()).unwrap_err(), wrong);
+            let error = Proxies::parse(wrong, ClientHeader::default()).unwrap_err();
+            assert!(error.starts_with(&format!("{wrong:?} is no address")), "{error}");
         }
     }
 }

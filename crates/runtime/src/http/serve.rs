@@ -15,6 +15,7 @@ use super::{
     connection::{Context, tcp, unix},
     http2::Http2Options,
 };
+use crate::rates::Rate;
 use crate::shutdown::{Shutdown, within};
 
 /// How long not to accept after an error such as `EMFILE`, which would repeat at once.
@@ -37,6 +38,10 @@ pub struct ServeOptions {
     /// proxy any number is taken. Where one connection may carry several streams, or those of several clients,
     /// as many streams may be open for one client; further requests are answered with 429. Zero: no limit.
     pub max_connections_per_client: usize,
+    /// Requests of one client; further ones are answered with 429 and when to come back. Connections may come
+    /// twice as often; further ones are closed, which spares us their handshakes. Trusted proxies as often as
+    /// they like.
+    pub requests_per_client: Rate,
     /// The proxies that are believed when they say whom a request comes from.
     pub proxies: Proxies,
     /// Speaks HTTP/2 as well, with clients that begin with it (RFC 9113 §3.3) or choose it in TLS. The
@@ -54,6 +59,7 @@ impl Default for ServeOptions {
             max_connections: 1024,
             write_stall: Duration::from_secs(30),
             max_connections_per_client: 0,
+            requests_per_client: Rate::UNLIMITED,
             proxies: Proxies::default(),
             http2: None,
             tls: None,
@@ -73,7 +79,8 @@ where
 {
     let listener = listener.into();
     let options = Arc::new(options);
-    let limits = Limits::new(options.max_connections_per_client, options.proxies.clone());
+    let limits =
+        Limits::new(options.max_connections_per_client, options.requests_per_client, options.proxies.clone());
     let tls = options.tls.clone();
     let mut following_files = pin!(async {
         match tls {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::Deserialize;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -13,6 +14,34 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// HTTP/2's name in TLS (RFC 9113 §3.2).
 pub(super) const H2: &[u8] = b"h2";
+
+/// `[tls]`; the services' `default.toml` explain the options.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct TlsConfig {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    #[serde(with = "crate::duration")]
+    pub check_interval: Duration,
+}
+
+impl TlsConfig {
+    /// Reads the files; none if none are named. Clients are offered HTTP/2 as well if asked for.
+    ///
+    /// # Errors
+    /// As [`Tls::load`], or if only one of them is named.
+    pub fn load(&self, http2: bool) -> anyhow::Result<Option<Tls>> {
+        let given = |path: &Path| !path.as_os_str().is_empty();
+        match (given(&self.certificate_file), given(&self.key_file)) {
+            (false, false) => Ok(None),
+            (true, true) => Tls::load(&self.certificate_file, &self.key_file, self.check_interval, http2)
+                .map(Some)
+                .context("tls"),
+            _ => bail!("tls.certificate_file and tls.key_file belong together: set both or none"),
+        }
+    }
+}
 
 /// A server's certificate and key. Clones share them.
 #[derive(Clone, Debug)]
