@@ -14,6 +14,7 @@ use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::identity::Identity;
+use crate::quota::QuotaConfig;
 use crate::redact::RedactConfig;
 
 /// The defaults, with an explanation of each option.
@@ -28,6 +29,7 @@ pub struct Config {
     pub redis: RedisConfig,
     pub stream: StreamConfig,
     pub batch: BatchConfig,
+    pub quota: QuotaConfig,
     pub queue: QueueConfig,
     pub journal: JournalConfig,
     pub message: MessageConfig,

@@ -30,6 +30,7 @@ mod phase;
 mod pipe;
 pub mod processes;
 pub mod publisher;
+pub mod quota;
 pub mod record;
 pub mod redact;
 mod relay;

@@ -38,6 +38,8 @@ pub const LOST: &str = "runcast.sidecar.lost";
 pub const EXPOSED: &str = "runcast.sidecar.exposed";
 /// Messages dropped because there was no room, by `channel`.
 pub const DROPPED: &str = "runcast.sidecar.dropped";
+/// Seconds for which the agent was held back because it said more than its quota, by `channel`.
+pub const HELD_BACK: &str = "runcast.sidecar.held_back";
 /// Messages that could never be stored, by `channel`.
 pub const DEAD: &str = "runcast.sidecar.dead_letters";
 /// Secrets replaced, by `pattern`: its name, or `known-value`.
@@ -73,6 +75,7 @@ pub struct Metrics {
     pub rewinds: Counter<u64>,
     pub lost: Counter<u64>,
     pub dropped: Counter<u64>,
+    pub held_back: Counter<f64>,
     pub dead: Counter<u64>,
     pub redacted: Counter<u64>,
     pub damaged: Counter<u64>,
@@ -97,6 +100,7 @@ impl Metrics {
             rewinds: meter.u64_counter(REWINDS).build(),
             lost: meter.u64_counter(LOST).build(),
             dropped: meter.u64_counter(DROPPED).build(),
+            held_back: meter.f64_counter(HELD_BACK).with_unit("s").build(),
             dead: meter.u64_counter(DEAD).build(),
             redacted: meter.u64_counter(REDACTED).build(),
             damaged: meter.u64_counter(DAMAGED).build(),
@@ -168,6 +172,10 @@ impl Metrics {
 
     pub(crate) fn dropped(&self, channel: Channel, count: u64) {
         self.dropped.add(count, &[label(channel)]);
+    }
+
+    pub(crate) fn held_back(&self, channel: Channel, time: Duration) {
+        self.held_back.add(time.as_secs_f64(), &[label(channel)]);
     }
 
     pub(crate) fn dead(&self, channel: Channel) {

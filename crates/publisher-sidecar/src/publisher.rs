@@ -22,6 +22,7 @@ use crate::journal::{RecoveredLane, Stats};
 use crate::lane_queue::BatchLimits;
 use crate::metrics::Metrics;
 use crate::open_lane::{LaneSettings, OpenLane};
+use crate::quota::Quota;
 use crate::redact::Redactor;
 use crate::safety::Safety;
 use crate::store::Stores;
@@ -47,6 +48,7 @@ struct Shared {
     /// The last status in the journal that an earlier sidecar left.
     left_status: Option<Status>,
     max_message: usize,
+    quota: Quota,
     redactor: Redactor,
     metrics: Metrics,
     traces: MessageTraces,
@@ -168,6 +170,7 @@ impl Publisher {
         };
         tasks.spawn(safety.run());
         let max_message = bytes(config.message.max_bytes);
+        let quota = Quota::new(config.quota, metrics.clone());
         let redactor = Redactor::new(rules, config.redact.hold, metrics.clone());
         let shared = Shared {
             identity,
@@ -177,6 +180,7 @@ impl Publisher {
             graves,
             left_status,
             max_message,
+            quota,
             redactor,
             metrics,
             traces,
@@ -190,7 +194,7 @@ impl Publisher {
     }
 
     /// Takes a message without its secrets: with a journal, it is on disk when this returns. Waits only while
-    /// there is no room for it, never for Redis itself.
+    /// there is no room for it, or the agent says more than its quota; never for Redis itself.
     ///
     /// # Errors
     /// [`PublishError`] if it can never be taken.
@@ -201,6 +205,7 @@ impl Publisher {
         if draft.size() > max {
             return Err(PublishError::TooLarge { size: draft.size(), max });
         }
+        self.shared.quota.admit(lane.lane.channel, draft.size()).await;
         let (traces, identity) = (&self.shared.traces, &self.shared.identity);
         let accepting = trace::accept(traces, &mut draft, identity, &lane.lane);
         let line = unnumbered(&draft.into_message(identity));

@@ -164,3 +164,36 @@ async fn output_without_room_on_disk_holds_the_agent_back_and_loses_nothing() {
     assert_eq!(process.wait(SOON).await.code(), Some(0));
     assert!(Lanes::of(&redis.url()).text().await.expect("redis answers") == text, "not all of it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_more_than_its_quota_is_held_back_and_loses_nothing() {
+    let redis = Redis::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent.sock");
+    // Bursts of 1,000 messages and 2,000 KiB.
+    let sidecar = sidecar(&redis.url())
+        .set("RUNCAST__QUOTA__MESSAGES_PER_SECOND", 100)
+        .set("RUNCAST__QUOTA__BYTES_PER_SECOND", "200KiB");
+    let process = sidecar.serve(&socket).await;
+    let begun = std::time::Instant::now();
+    for kind in ["output", "log", "metric"] {
+        let body = match kind {
+            "metric" => {
+                (0..50).map(|n| json!({"type": kind, "content": {"n": n}}).to_string() + "\n").collect()
+            }
+            _ => lines(kind, 1..501, 10),
+        };
+        let (status, answer) = call(&socket, "POST", "/v1/messages", NDJSON, &body).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    // 1,050 messages, of which a thousand come at once.
+    assert!(begun.elapsed() > Duration::from_millis(450), "{:?}", begun.elapsed());
+    told(&process, "more than its quota").await;
+    // 200 KiB more than the bytes' burst.
+    let (begun, body) = (std::time::Instant::now(), lines("output", 501..505, 550 << 10));
+    let (status, answer) = call(&socket, "POST", "/v1/messages", NDJSON, &body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
+    let output = until_last(&Lanes::of(&redis.url()), "output/a", 504).await;
+    assert!(output.iter().map(number_in).eq(1..505));
+}
