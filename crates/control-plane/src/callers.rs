@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use runcast_runtime::http::ClientAddress;
 use runcast_runtime::rates::{Rate, Rates};
 use tonic::Request;
 
@@ -41,8 +42,9 @@ impl Callers {
     /// # Errors
     /// [`Refusal::TooMany`].
     pub fn admit<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
-        // Connections without an address are tests' own.
-        let address = request.remote_addr().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.ip());
+        let address = request.extensions().get::<ClientAddress>();
+        // Only over a Unix socket there is none.
+        let address = address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.0);
         if let Err(wait) = self.rates.count(&address) {
             self.metrics.limited.add(1, &[]);
             return Err(Refusal::TooMany(wait.max(Duration::from_millis(1))));

@@ -1,13 +1,14 @@
 //! The control-plane's configuration; `default.toml` explains each option.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use runcast_auth::AuthConfig;
 use runcast_bus::{Limits, RedisConfig};
 use runcast_runtime::config::ConfigError;
+use runcast_runtime::http::{ClientHeader, TlsConfig};
 use runcast_runtime::{AdminConfig, TelemetryConfig};
 use serde::Deserialize;
 
@@ -41,20 +42,18 @@ pub struct Config {
 pub struct GrpcConfig {
     pub listen: String,
     pub max_message: ByteSize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub request_timeout: Duration,
+    pub max_connections: usize,
+    pub max_connections_per_client: usize,
+    pub trusted_proxies: String,
+    pub client_header: ClientHeader,
     pub max_streams: u32,
     #[serde(with = "runcast_runtime::duration")]
     pub keepalive: Duration,
+    #[serde(with = "runcast_runtime::duration")]
+    pub idle: Duration,
     pub reflection: bool,
-}
-
-/// `[tls]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "default.toml explains each option")]
-pub struct TlsConfig {
-    pub certificate_file: PathBuf,
-    pub key_file: PathBuf,
-    pub client_ca_file: PathBuf,
 }
 
 /// `[cors]`

@@ -18,6 +18,7 @@ mod guard;
 pub mod lease_watch;
 pub mod life;
 pub mod metrics;
+mod patience;
 pub mod plan;
 pub mod reader;
 pub mod run;

@@ -15,8 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use runcast_runtime::Shutdown;
 use runcast_runtime::http::{
-    Body, CanTakeOver, ClientAddress, ClientHeader, Http2Options, Proxies, ServeOptions, Tls, Upgrade, empty,
-    full, serve,
+    Body, CanTakeOver, ClientAddress, ClientHeader, Http2Options, Proxies, ServeOptions, Tls, TlsConfig,
+    Upgrade, empty, full, serve,
 };
 use runcast_runtime::rates::Rate;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -218,7 +218,9 @@ async fn shutdown_lets_streams_finish_and_takes_no_new_ones() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let server = server(ServeOptions { header_timeout: Duration::from_millis(100), ..http2() }).await;
+    let idle = Duration::from_millis(100);
+    let options = Http2Options { idle, ..Http2Options::default() };
+    let server = server(ServeOptions { header_timeout: idle, http2: Some(options), ..http2() }).await;
     let (idle, busy) = (server.connect().await, server.connect().await);
     let slow = tokio::spawn(get(&busy, "/slow"));
     text(get(&idle, "/").await).await;
@@ -378,7 +380,10 @@ impl Files {
     }
 
     fn tls(&self) -> anyhow::Result<Tls> {
-        Tls::load(&self.path("cert.pem"), &self.path("key.pem"), Duration::from_millis(50), true)
+        let (certificate_file, key_file) = (self.path("cert.pem"), self.path("key.pem"));
+        let check_interval = Duration::from_millis(50);
+        let files = TlsConfig { certificate_file, key_file, client_ca_file: "".into(), check_interval };
+        files.load(true).map(Option::unwrap)
     }
 
     async fn connect(&self, server: &Server, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {

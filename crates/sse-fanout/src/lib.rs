@@ -164,9 +164,11 @@ fn serve_options(http: &HttpConfig, tls: &TlsConfig, drain: Duration) -> anyhow:
             burst: http.request_burst_per_client,
         },
         proxies,
-        http2: http
-            .http2
-            .then_some(Http2Options { max_streams: http.max_streams, keepalive: http.keepalive }),
+        http2: http.http2.then_some(Http2Options {
+            max_streams: http.max_streams,
+            keepalive: http.keepalive,
+            idle: http.header_timeout,
+        }),
         tls: tls.load(http.http2)?,
     })
 }

@@ -21,12 +21,12 @@ use super::takeover::Desk;
 use super::{Body, tls};
 use crate::shutdown::Shutdown;
 
-/// How an HTTP/2 client begins (RFC 9113 §3.4). No method of HTTP/1 is called PRI, so four bytes tell.
-const PREFACE: &[u8; 4] = b"PRI ";
+/// How an HTTP/2 client begins (RFC 9113 §3.4). All of it is waited for: the HTTP library would wait for ever.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long to wait for more of a preface that came torn within its first bytes, which nobody's is:
-/// peeking would find the same bytes again at once.
-const TORN: Duration = Duration::from_millis(5);
+/// How long to wait for more of a preface that came torn, which nobody's is: peeking would find the same
+/// bytes again at once.
+const TORN: Duration = Duration::from_millis(20);
 
 /// What a connection needs to know.
 pub(super) struct Context {

@@ -41,16 +41,17 @@ pub struct Http2Options {
     pub max_streams: u32,
     /// After so much silence of the client it is asked whether it is still there, and has as long to answer.
     pub keepalive: Duration,
+    /// A connection that has had no request open for so long, to twice that, is closed.
+    pub idle: Duration,
 }
 
 impl Default for Http2Options {
     fn default() -> Self {
-        Self { max_streams: 256, keepalive: Duration::from_secs(20) }
+        Self { max_streams: 256, keepalive: Duration::from_secs(20), idle: Duration::from_secs(30) }
     }
 }
 
-/// Answers requests until the connection ends. One that has had no request open for
-/// [`ServeOptions::header_timeout`](super::ServeOptions::header_timeout), to twice that, is closed.
+/// Answers requests until the connection ends.
 pub(super) async fn speak_http2<I, S, F>(
     stream: I,
     service: S,
@@ -91,7 +92,7 @@ where
     );
     let mut stopping = pin!(shutdown.triggered());
     let mut stops = false;
-    let mut idle = pin!(sleep_until(Instant::now() + options.header_timeout));
+    let mut idle = pin!(sleep_until(Instant::now() + http2.idle));
     let mut was_begun = 0;
     poll_fn(|cx| {
         if !stops && stopping.as_mut().poll(cx).is_ready() {
@@ -115,7 +116,7 @@ where
                 // A client that has not taken its leave by now.
                 (true, true) => return Poll::Ready(Ok(())),
             }
-            idle.as_mut().reset(Instant::now() + options.header_timeout);
+            idle.as_mut().reset(Instant::now() + http2.idle);
         }
         Poll::Pending
     })

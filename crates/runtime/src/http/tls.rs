@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// HTTP/2's name in TLS (RFC 9113 §3.2).
 pub(super) const H2: &[u8] = b"h2";
@@ -22,33 +24,15 @@ pub(super) const H2: &[u8] = b"h2";
 pub struct TlsConfig {
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
+    pub client_ca_file: PathBuf,
     #[serde(with = "crate::duration")]
     pub check_interval: Duration,
-}
-
-impl TlsConfig {
-    /// Reads the files; none if none are named. Clients are offered HTTP/2 as well if asked for.
-    ///
-    /// # Errors
-    /// As [`Tls::load`], or if only one of them is named.
-    pub fn load(&self, http2: bool) -> anyhow::Result<Option<Tls>> {
-        let given = |path: &Path| !path.as_os_str().is_empty();
-        match (given(&self.certificate_file), given(&self.key_file)) {
-            (false, false) => Ok(None),
-            (true, true) => Tls::load(&self.certificate_file, &self.key_file, self.check_interval, http2)
-                .map(Some)
-                .context("tls"),
-            _ => bail!("tls.certificate_file and tls.key_file belong together: set both or none"),
-        }
-    }
 }
 
 /// A server's certificate and key. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    certificate_file: PathBuf,
-    key_file: PathBuf,
-    check_interval: Duration,
+    files: TlsConfig,
     http2: bool,
     config: Arc<RwLock<Arc<ServerConfig>>>,
     loaded: Pem,
@@ -58,6 +42,7 @@ pub struct Tls {
 struct Pem {
     certificate: Vec<u8>,
     key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Pem {
@@ -66,33 +51,29 @@ impl fmt::Debug for Pem {
     }
 }
 
-impl Tls {
-    /// Reads the PEM files, and again whenever they have changed; looked at every `check_interval`. Clients are
-    /// offered HTTP/1.1 and, if asked for, HTTP/2, which wants [`ServeOptions::http2`](super::ServeOptions::http2).
+impl TlsConfig {
+    /// Reads the files, and again whenever they have changed; none if none are named. Clients are offered HTTP/1.1
+    /// and, if asked for, HTTP/2, which wants [`ServeOptions::http2`](super::ServeOptions::http2).
     ///
     /// # Errors
-    /// A file cannot be read, or what is in it is no certificate or not its key.
-    pub fn load(
-        certificate_file: &Path,
-        key_file: &Path,
-        check_interval: Duration,
-        http2: bool,
-    ) -> anyhow::Result<Self> {
-        let read = |what, path: &Path| {
-            std::fs::read(path).with_context(|| format!("{what} {} cannot be read", path.display()))
-        };
-        let loaded = Pem {
-            certificate: read("the certificate's file", certificate_file)?,
-            key: read("the key's file", key_file)?,
-        };
-        Ok(Self {
-            certificate_file: certificate_file.to_owned(),
-            key_file: key_file.to_owned(),
-            check_interval,
-            http2,
-            config: Arc::new(RwLock::new(loaded.config(http2)?)),
-            loaded,
-        })
+    /// Only some of them are named, one cannot be read, or what is in it is no certificate or not its key.
+    pub fn load(&self, http2: bool) -> anyhow::Result<Option<Tls>> {
+        match (given(&self.certificate_file), given(&self.key_file)) {
+            (false, false) if given(&self.client_ca_file) => {
+                bail!("tls.client_ca_file is set, but not tls.certificate_file and tls.key_file")
+            }
+            (false, false) => Ok(None),
+            (true, true) => Tls::load(self.clone(), http2).map(Some).context("tls"),
+            _ => bail!("tls.certificate_file and tls.key_file belong together: set both or none"),
+        }
+    }
+}
+
+impl Tls {
+    fn load(files: TlsConfig, http2: bool) -> anyhow::Result<Self> {
+        let loaded = Pem::read(&files)?;
+        let config = Arc::new(RwLock::new(loaded.config(http2)?));
+        Ok(Self { files, http2, config, loaded })
     }
 
     /// What a new connection is greeted with.
@@ -104,20 +85,24 @@ impl Tls {
     /// stays: between the writing of one file and of the other they do not fit each other.
     pub(super) async fn follow_files(mut self) {
         loop {
-            tokio::time::sleep(self.check_interval).await;
-            let certificate = tokio::fs::read(&self.certificate_file).await;
-            let (Ok(certificate), Ok(key)) = (certificate, tokio::fs::read(&self.key_file).await) else {
-                tracing::warn!(certificate_file = ?self.certificate_file, "the certificate cannot be read, the old one stays");
-                continue;
+            tokio::time::sleep(self.files.check_interval).await;
+            let certificate_file = &self.files.certificate_file;
+            // A few kilobytes, now and then.
+            let found = match Pem::read(&self.files) {
+                Ok(found) => found,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the certificate cannot be read, the old one stays");
+                    continue;
+                }
             };
-            let found = Pem { certificate, key };
             if found == self.loaded {
                 continue;
             }
             match found.config(self.http2) {
                 Ok(config) => {
                     *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-                    tracing::info!(certificate_file = ?self.certificate_file, "a new certificate is in use");
+                    tracing::info!(?certificate_file, "a new certificate is in use");
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -132,6 +117,20 @@ impl Tls {
 }
 
 impl Pem {
+    fn read(files: &TlsConfig) -> anyhow::Result<Self> {
+        let read = |what, path: &Path| {
+            std::fs::read(path).with_context(|| format!("{what} {} cannot be read", path.display()))
+        };
+        let client_ca_file = Some(&files.client_ca_file).filter(|path| given(path));
+        Ok(Self {
+            certificate: read("the certificate's file", &files.certificate_file)?,
+            key: read("the key's file", &files.key_file)?,
+            client_ca: client_ca_file
+                .map(|path| read("the file of the clients' authorities", path))
+                .transpose()?,
+        })
+    }
+
     fn config(&self, http2: bool) -> anyhow::Result<Arc<ServerConfig>> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<_, _>>()
@@ -140,9 +139,14 @@ impl Pem {
             bail!("the certificate's file holds no certificate");
         }
         let key = PrivateKeyDer::from_pem_slice(&self.key).context("the key's file holds no key as PEM")?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let clients = match &self.client_ca {
+            Some(pem) => verifier(pem, provider.clone()).context("the clients' authorities")?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, key)
             .context("certificate and key")?;
         config.alpn_protocols =
@@ -151,4 +155,18 @@ impl Pem {
         config.ticketer = ring::Ticketer::new()?;
         Ok(Arc::new(config))
     }
+}
+
+/// Lets in whose certificate is of one of these authorities.
+fn verifier(pem: &[u8], provider: Arc<CryptoProvider>) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate?)?;
+    }
+    // Of none it says so.
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
+}
+
+fn given(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
 }

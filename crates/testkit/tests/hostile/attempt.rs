@@ -113,10 +113,22 @@ fn grpc_status(text: &str) -> Option<&str> {
     rest.lines().next().map(str::trim)
 }
 
-/// Sends half a head and then nothing; whether the connection was closed.
-pub(crate) async fn half_a_request(port: u16) -> bool {
+/// What nobody ever finishes.
+pub(crate) const HALVES: [&[u8]; 4] = [
+    b"",
+    b"GET /v1/runs/r/events HTTP/1.1\r\nHost: x\r\nX-",
+    b"PRI * HT",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+];
+
+/// A call whose message never comes.
+pub(crate) const HALF_A_CALL: &[u8] = b"POST /runcast.control.v1.RunService/GetRun HTTP/1.1\r\nHost: x\r\n\
+    Connection: close\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 10\r\n\r\n\0";
+
+/// Sends half a request and then nothing; whether the connection was closed.
+pub(crate) async fn half_a_request(port: u16, half: &[u8]) -> bool {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    socket.write_all(b"GET /v1/runs/r/events HTTP/1.1\r\nHost: x\r\nX-").await.unwrap();
+    socket.write_all(half).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, socket.read_to_end(&mut answer)).await.is_ok()
 }

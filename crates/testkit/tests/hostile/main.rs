@@ -10,7 +10,7 @@ mod latency;
 use std::time::Duration;
 
 use attacks::{on_grpc, on_http, on_http2, on_replay, on_the_fanout, on_the_sidecar, on_websockets};
-use attempt::{Outcomes, Target, all_at_once, all_refused, half_a_request, resident};
+use attempt::{HALF_A_CALL, HALVES, Outcomes, Target, all_at_once, all_refused, half_a_request, resident};
 use runcast_protocol::State;
 use runcast_testkit::{Control, Fanout, Pen, Redis, Replay, Sidecar, http_get};
 use tokio::task::JoinSet;
@@ -56,8 +56,8 @@ async fn whoever_means_harm_is_refused_and_viewers_do_not_notice() {
         latency::of(&redis, port, async { tokio::time::sleep(Duration::from_secs(2)).await }).await;
     // Half a request each, for as long as they are let.
     let mut halves = JoinSet::new();
-    for _ in 0..200 {
-        halves.spawn(half_a_request(port));
+    for half in HALVES.into_iter().cycle().take(200) {
+        halves.spawn(half_a_request(port, half));
     }
     let (mut said, target) = (String::new(), Target::Port(port));
     let siege = async {
@@ -97,11 +97,17 @@ async fn whoever_means_harm_is_refused_by_history() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_means_harm_is_refused_by_the_control_plane() {
     let redis = Redis::start().await;
-    let mut control = Control::start_with(&redis.url(), &[("RUNCAST__GRPC__KEEPALIVE", "1s")]).await;
-    let target =
-        Target::Port(control.url().rsplit(':').next().unwrap().trim_end_matches('/').parse().unwrap());
+    let settings = [("RUNCAST__GRPC__KEEPALIVE", "1s"), ("RUNCAST__GRPC__REQUEST_TIMEOUT", "2s")];
+    let mut control = Control::start_with(&redis.url(), &settings).await;
+    let port = control.url().rsplit(':').next().unwrap().trim_end_matches('/').parse().unwrap();
+    let mut halves = JoinSet::new();
+    for half in HALVES.into_iter().chain([HALF_A_CALL]).cycle().take(200) {
+        halves.spawn(half_a_request(port, half));
+    }
+    let target = Target::Port(port);
     let attacks = || [on_http("/runcast.control.v1.RunService/{id}"), on_grpc(), on_http2()].concat();
     besiege("control-plane", control.process().pid(), &target, attacks).await;
+    assert!(halves.join_all().await.into_iter().all(|cut| cut), "who is slow is cut off");
     let (status, ..) = http_get(&control.admin_url("/readyz"), &[]).await.unwrap();
     assert_eq!(status, 200);
 }
