@@ -67,7 +67,7 @@ async fn whoever_means_harm_is_refused_and_viewers_do_not_notice() {
         said.push_str("in between ");
         besiege("fan-out", pid, &target, || [on_the_fanout(), on_websockets()].concat()).await;
     };
-    let besieged = latency::of(&redis, port, siege).await;
+    let besieged = Box::pin(latency::of(&redis, port, siege)).await;
     println!("a viewer's latency: {at_peace} at peace, {besieged} besieged");
     let cut = halves.join_all().await.into_iter().filter(|cut| *cut).count();
     assert_eq!(cut, 200, "slow heads are cut off");
