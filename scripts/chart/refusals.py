@@ -34,6 +34,7 @@ BAD = [
     (["gateway.enabled=true"], "gateway.parentRefs"),
     (["ingress.enabled=true"], "ingress.hosts"),
     (["ingress.enabled=true", "ingress.hosts={a.example}", "fanout.tls.enabled=true"], "gateway"),
+    (["ingress.enabled=true", "ingress.hosts={a.example}", "replay.tls.enabled=true"], "gateway"),
     (["replay.archive.url=file:///var/lib/runcast/archive"], "replay.persistence.enabled"),
     (["replay.persistence.enabled=true"], "replay.replicas"),
     (["tls.enabled=false", "controlPlane.tls.clientCaSecret=x"], "tls.enabled"),

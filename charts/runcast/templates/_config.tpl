@@ -93,6 +93,11 @@ admin:
   listen: "0.0.0.0:9093"
 archive:
   url: {{ .root.Values.replay.archive.url | quote }}
+{{- if .root.Values.replay.tls.enabled }}
+tls:
+  certificate_file: /etc/runcast/tls/tls.crt
+  key_file: /etc/runcast/tls/tls.key
+{{- end }}
 {{- end -}}
 
 {{/* A service's whole configuration file: what the chart sets, and over it what the values say. */}}

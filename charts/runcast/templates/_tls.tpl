@@ -1,9 +1,9 @@
-{{/* Certificates: which Secret, and for which names. Takes root and of: redis, control-plane or sse-fanout. */}}
+{{/* Certificates: which Secret, and for which names. Takes root and of: redis, control-plane, sse-fanout or replay. */}}
 
 {{- define "runcast.tls.secret" -}}
 {{- $tls := .root.Values.tls -}}
 {{- if eq $tls.mode "existingSecrets" -}}
-{{- $key := get (dict "redis" "redis" "control-plane" "controlPlane" "sse-fanout" "fanout") .of -}}
+{{- $key := get (dict "redis" "redis" "control-plane" "controlPlane" "sse-fanout" "fanout" "replay" "replay") .of -}}
 {{- required (printf "tls.existingSecrets.%s is needed with tls.mode existingSecrets" $key) (get $tls.existingSecrets $key) -}}
 {{- else -}}
 {{- printf "%s-%s-tls" (include "runcast.fullname" .root) .of -}}
@@ -18,6 +18,7 @@
 {{- if .Values.controlPlane.enabled -}}{{- $needed = append $needed "control-plane" -}}{{- end -}}
 {{- end -}}
 {{- if and .Values.fanout.enabled .Values.fanout.tls.enabled -}}{{- $needed = append $needed "sse-fanout" -}}{{- end -}}
+{{- if and .Values.replay.enabled .Values.replay.tls.enabled -}}{{- $needed = append $needed "replay" -}}{{- end -}}
 {{- join " " $needed -}}
 {{- end -}}
 
@@ -30,7 +31,9 @@
 {{- $names = append $names $inside -}}
 {{- if eq $.of "redis" -}}{{- $names = append $names (printf "*.%s" $inside) -}}{{- end -}}
 {{- end -}}
-{{- if eq .of "sse-fanout" -}}
+{{- if eq .of "replay" -}}
+{{- $names = concat $names .root.Values.gateway.replayHostnames | uniq -}}
+{{- else if eq .of "sse-fanout" -}}
 {{- $names = concat $names .root.Values.gateway.hostnames .root.Values.ingress.hosts | uniq -}}
 {{- else if eq .of "control-plane" -}}
 {{- $names = concat $names .root.Values.gateway.controlHostnames | uniq -}}

@@ -103,7 +103,7 @@ impl AclUser {
                 "+xadd +expire +publish +spublish",
                 &named("%W~", &["runs:feed:*"]).named("&", "runs:feed:*"),
             )
-            .select("+ttl +expire +del", &of_run("~", &["*"]))
+            .select("+ttl +expire +del +memory|usage", &of_run("~", &["*"]))
             .select(SUBSCRIBE, &of_run("&", &["control", "acks", "status"]).named("&", keys::REVOKED))
             .asks_of_tokens()
             .select(

@@ -16,6 +16,7 @@ mod lane_reader;
 mod lanes;
 mod lease;
 mod lifecycle;
+mod memory;
 pub mod metrics;
 mod nodes;
 mod parsed_page;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use runcast_auth::AuthConfig;
 use runcast_bus::{Limits, RedisConfig};
+use runcast_protocol::RunId;
 use runcast_runtime::config::ConfigError;
 use runcast_runtime::http::{ClientHeader, TlsConfig};
 use runcast_runtime::{AdminConfig, TelemetryConfig};
@@ -24,6 +25,7 @@ pub struct Config {
     pub tls: TlsConfig,
     pub cors: CorsConfig,
     pub limits: LimitsConfig,
+    pub quotas: QuotasConfig,
     pub lease: LeaseConfig,
     pub runs: RunsConfig,
     pub retention: RetentionConfig,
@@ -71,6 +73,50 @@ pub struct CorsConfig {
 pub struct LimitsConfig {
     pub calls_per_second: u32,
     pub burst: NonZeroU32,
+}
+
+/// `[quotas]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct QuotasConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub interval: Duration,
+    pub run_messages_per_second: u64,
+    pub run_memory: ByteSize,
+    pub tenants: String,
+    pub tenant_messages_per_second: u64,
+    pub tenant_memory: ByteSize,
+    #[serde(with = "runcast_runtime::duration")]
+    pub patience: Duration,
+    pub revoke: bool,
+}
+
+impl QuotasConfig {
+    /// The messages in a second and the bytes that a run may have; zero: as many as it likes.
+    pub(crate) fn of_run(&self) -> (u64, u64) {
+        (self.run_messages_per_second, self.run_memory.as_u64())
+    }
+
+    /// The same of all runs of a tenant.
+    pub(crate) fn of_tenant(&self) -> (u64, u64) {
+        (self.tenant_messages_per_second, self.tenant_memory.as_u64())
+    }
+
+    /// The tenant that a run belongs to: the longest beginning of its id that is one.
+    pub(crate) fn tenant(&self, run: &RunId) -> Option<&str> {
+        let tenants = self.tenants.split(',').map(str::trim).filter(|tenant| !tenant.is_empty());
+        tenants.filter(|tenant| run.as_str().starts_with(tenant)).max_by_key(|tenant| tenant.len())
+    }
+
+    pub(crate) fn are_there(&self) -> bool {
+        (self.of_run(), self.of_tenant()) != ((0, 0), (0, 0))
+    }
+
+    /// Whether bytes matter.
+    pub(crate) fn weighs(&self) -> bool {
+        self.of_run().1 > 0 || self.of_tenant().1 > 0
+    }
 }
 
 /// `[lease]`

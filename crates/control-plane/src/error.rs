@@ -40,6 +40,11 @@ pub enum Refusal {
     /// Whoever holds the token makes too many calls.
     #[error("too many calls with your tokens; come back in {} ms", .0.as_millis())]
     TooOften(Duration),
+    /// Its tenant takes too much of Redis; looked at again after so long.
+    #[error(
+        "the runs of {0} are above their quota (quotas.tenant_messages_per_second, quotas.tenant_memory): end or delete some"
+    )]
+    OverQuota(String, Duration),
     /// Redis cannot be asked, or does not confirm.
     #[error(transparent)]
     NotDecided(#[from] NotDecided),
@@ -85,6 +90,11 @@ impl From<Refusal> for Status {
             Refusal::Precondition { what, why } => {
                 details.add_precondition_failure_violation("STATE", what, why);
                 Code::FailedPrecondition
+            }
+            Refusal::OverQuota(_, wait) => {
+                reason(&mut details, "OVER_QUOTA");
+                details.set_retry_info(Some(wait));
+                Code::ResourceExhausted
             }
             Refusal::TooMany(wait) | Refusal::TooOften(wait) => {
                 reason(&mut details, "RATE_LIMITED");

@@ -20,6 +20,7 @@ pub mod life;
 pub mod metrics;
 mod patience;
 pub mod plan;
+pub mod quotas;
 pub mod reader;
 pub mod run;
 pub mod run_log;
@@ -44,6 +45,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::guard::Guarded;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::run::RunContext;
 use crate::run_service::RunCalls;
 use crate::runs::Runs;
@@ -83,6 +85,8 @@ pub async fn run(
     let gate = Gate::open(&config.auth, listener.local_addr()?, context.bus.clone(), subscriber.clone())?;
     let runs = Runs::new(context.clone(), subscriber, config.lease, config.retention);
     let callers = Callers::new(config.limits, metrics.clone());
+    let quotas = Quotas::new(config.quotas.clone());
+    let _quotas = AbortOnDropHandle::new(tokio::spawn(quotas.clone().watch(runs.clone())));
     let tokens = Tokens::new(context.bus.clone(), callers.clone());
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch(context.bus, health, reporter, shutdown.clone())));
@@ -91,7 +95,7 @@ pub async fn run(
         calls: calls::Calls::new(metrics.calls.clone()),
         commands: Guarded::new(Commands::new(runs.clone(), callers.clone(), metrics), gate.clone()),
         tokens: Guarded::new(tokens, gate.clone()),
-        runs: Guarded::new(RunCalls::new(runs, callers), gate),
+        runs: Guarded::new(RunCalls::new(runs, callers, quotas), gate),
         health: health_service,
     };
     serve::serve(&config, services, listener, shutdown).await

@@ -19,6 +19,8 @@ pub const LOST: &str = "runcast.control.lost";
 pub const RETRIES: &str = "runcast.control.decision.retries";
 /// Calls that were refused because their caller makes too many.
 pub const LIMITED: &str = "runcast.control.limited";
+/// Looks at which a run or a tenant was above its quota.
+pub const EXCESSES: &str = "runcast.control.quota.excesses";
 /// Redis users of runs that were found missing or not as they should be on a server, by reason.
 pub const USERS: &str = "runcast.control.users.mended";
 /// Seconds that calls take, streams from the first to the last message, by method and status: a semantic
@@ -37,6 +39,7 @@ pub struct Metrics {
     pub lost: Counter<u64>,
     pub retries: Counter<u64>,
     pub limited: Counter<u64>,
+    pub excesses: Counter<u64>,
     pub users: Counter<u64>,
     pub calls: Histogram<f64>,
 }
@@ -67,6 +70,7 @@ impl Metrics {
             expired: counter(EXPIRED, "{command}", "Commands that this replica expired"),
             lost: counter(LOST, "{variation}", "Variations that this replica declared lost"),
             retries: counter(RETRIES, "{decision}", "Decisions that were made anew"),
+            excesses: counter(EXCESSES, "{look}", "Looks at which a run or a tenant was above its quota"),
             limited: counter(LIMITED, "{call}", "Calls of callers that make too many"),
             users: counter(USERS, "{user}", "Redis users of runs that were not as they should be"),
             calls: meter

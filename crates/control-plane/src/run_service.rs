@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::callers::{Caller, Callers};
 use crate::error::Refusal;
+use crate::quotas::Quotas;
 use crate::run::{Run, RunContext};
 use crate::run_log::Created;
 use crate::runs::Runs;
@@ -37,12 +38,13 @@ const MAX_LABELS: (usize, usize, usize) = (64, 63, 256);
 pub struct RunCalls {
     runs: Runs,
     callers: Callers,
+    quotas: Quotas,
 }
 
 impl RunCalls {
-    /// For these runs and callers.
-    pub fn new(runs: Runs, callers: Callers) -> Self {
-        Self { runs, callers }
+    /// For these runs and callers, as far as the quotas go.
+    pub fn new(runs: Runs, callers: Callers, quotas: Quotas) -> Self {
+        Self { runs, callers, quotas }
     }
 
     async fn create(
@@ -62,6 +64,7 @@ impl RunCalls {
         let mut ours = false;
         run.decide(|log| {
             if !log.exists() {
+                self.quotas.admit(&id)?;
                 ours = true;
                 return Ok(plan::create(&variations, &created));
             }

@@ -88,6 +88,11 @@ impl Runs {
         )
     }
 
+    /// Those that are followed.
+    pub fn followed(&self) -> Vec<RunId> {
+        self.shared.lock().followed.keys().cloned().collect()
+    }
+
     /// Follows a run from now on; returns it as it is followed.
     pub fn follow(&self, run: Arc<Run>) -> Arc<Run> {
         let mut known = self.shared.lock();

@@ -37,6 +37,12 @@ pub enum Refusal {
     /// It is wrong.
     #[error(transparent)]
     Bad(#[from] BadRequest),
+    /// Its body has more bytes than this.
+    #[error("the body is above {0} bytes")]
+    TooLarge(usize),
+    /// Its body did not come within this.
+    #[error("the body did not come within {0:?}")]
+    Slow(Duration),
     /// Too many of the kind; to be asked again after so long.
     #[error("too many requests with this token; come back in {} s", whole_seconds(*.0))]
     TooMany(Duration),
@@ -56,6 +62,8 @@ impl Refusal {
     pub fn answer(self) -> Response<Body> {
         match self {
             Self::Bad(bad) => problem(StatusCode::BAD_REQUEST, bad),
+            Self::TooLarge(_) => problem(StatusCode::PAYLOAD_TOO_LARGE, &self),
+            Self::Slow(_) => problem(StatusCode::REQUEST_TIMEOUT, &self),
             Self::TooMany(wait) => {
                 let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &self);
                 retry_after(response.headers_mut(), wait);

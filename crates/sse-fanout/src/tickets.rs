@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use runcast_auth::{Access, Gate, TicketRequest};
 use runcast_runtime::http::{Body, json};
 use runcast_runtime::rates::{Rate, Rates};
@@ -64,15 +64,16 @@ impl Tickets {
     }
 }
 
-async fn read<B>(body: B) -> Result<Bytes, BadRequest>
+async fn read<B>(body: B) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect()).await;
-    let body = read.ok().and_then(Result::ok).ok_or_else(|| {
-        BadRequest::new("body", format!("is above {MAX_BODY} bytes, or did not come within {PATIENCE:?}"))
-    })?;
-    Ok(body.to_bytes())
+    let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
+    match read.await.map_err(|_| Refusal::Slow(PATIENCE))? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge(MAX_BODY)),
+        Err(error) => Err(BadRequest::new("body", error).into()),
+    }
 }
 
 fn parse(body: &[u8]) -> Result<TicketRequest, BadRequest> {
