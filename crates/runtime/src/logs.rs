@@ -88,15 +88,24 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt:
         write!(writer, "{field}=")?;
     }
     for character in format!("{value:?}").chars() {
-        // Line ends and tabs stay: a backtrace is for reading.
-        if character.is_control() && !matches!(character, '\n' | '\t') {
-            write!(writer, "{}", character.escape_default())?;
-        } else {
-            writer.write_char(character)?;
+        match character {
+            // A backtrace is for reading. No line of it begins as one of ours does.
+            '\n' => writer.write_str("\n    ")?,
+            '\t' => writer.write_char('\t')?,
+            _ if character.is_control() || REORDERS.contains(&character) => {
+                write!(writer, "{}", character.escape_unicode())?;
+            }
+            _ => writer.write_char(character)?,
         }
     }
     Ok(())
 }
+
+/// Characters that break lines or show text in another order than it has (<https://trojansource.codes>).
+const REORDERS: [char; 11] = [
+    '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+    '\u{2067}', '\u{2068}', '\u{2069}',
+];
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +160,22 @@ mod tests {
         });
         assert!(text.contains("gone") && text.contains("red"), "{text:?}");
         assert!(!text.contains('\x1b'), "{text:?}");
+    }
+
+    #[test]
+    fn no_value_forges_a_line() {
+        let forged = "r\r\n2026-01-10T10:30:00.000000Z  INFO audit: caller=\"ana\"\u{2028}\u{202e}\0\n{\"level\":\"INFO\"}";
+        let text = written(false, || {
+            tracing::info!(shown = %forged, told = ?forged, plain = forged, "{forged}");
+        });
+        for line in text.lines().skip(1) {
+            assert!(line.starts_with("    "), "{line:?} of {text:?}");
+        }
+        assert!(!text.contains(['\r', '\0', '\u{2028}', '\u{202e}']), "{text:?}");
+        let text = written(true, || tracing::info!(shown = %forged, plain = forged, "{forged}"));
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&"INFO".into(), &forged.into()));
     }
 
     #[test]
