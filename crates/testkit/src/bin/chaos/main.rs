@@ -9,6 +9,7 @@ mod agents;
 mod kept;
 mod line;
 mod nemesis;
+mod owner;
 mod record;
 mod report;
 mod silences;
@@ -25,6 +26,7 @@ use runcast_testkit::Fanout;
 
 use crate::agents::Agents;
 use crate::nemesis::{Fault, Nemesis};
+use crate::owner::Owner;
 use crate::record::Record;
 use crate::report::{Report, Timeline};
 use crate::topology::{Kind, Topology};
@@ -78,10 +80,14 @@ async fn main() {
 
     let topology = Topology::start(options.topology).await;
     timeline.tell("redis is up");
-    let fanouts = [Fanout::start(&topology.url()).await, Fanout::start(&topology.url()).await];
-    let record = Record::start(&topology.url()).await;
+    let user = topology.settings("runcast-fanout");
+    let user: Vec<_> = user.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let fanout = async || Fanout::start_with(&topology.url(), &user).await;
+    let fanouts = [fanout().await, fanout().await];
+    let record = Record::start(&topology).await;
+    let owner = Owner::start(&topology, options.agents).await;
     let ports = [fanouts[0].port(), fanouts[1].port()];
-    let agents = Agents::start(&topology.url(), &options).await;
+    let agents = Agents::start(&topology.url(), &owner.user_of_run(), &options).await;
     let watchers = Watchers::start(ports, options.viewers, seed);
     let writes = Writes::watch(agents.handle().sockets());
     timeline.tell("agents write, viewers watch");
@@ -96,7 +102,9 @@ async fn main() {
     let seen = watchers.finish().await;
     let kept = nemesis.kept().await;
     let evicted = nemesis.outages.iter().any(|outage| outage.fault == Fault::FillMemory);
-    let problems = record.check(evicted).await;
+    let mut problems = record.check(evicted).await;
+    problems.extend(nemesis.refusals().await);
+    problems.extend(owner.refusals());
     let failures = Report { timeline, nemesis: &nemesis, written, seen, writes, kept, problems }.print();
     if failures > 0 {
         println!("{failures} failures; repeat with --seed {seed}");
