@@ -19,7 +19,7 @@ pub mod tag;
 
 use anyhow::Context as _;
 use runcast_auth::Gate;
-use runcast_bus::{Bus, Subscriber};
+use runcast_bus::{Bus, Part, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{ServeOptions, serve};
 use runcast_runtime::{Health, Shutdown};
@@ -55,7 +55,7 @@ pub async fn run(
     let pinged = context.bus.clone();
     let ping = move || {
         let bus = pinged.clone();
-        async move { bus.ping().await }
+        async move { bus.ping_as(Part::Replay).await }
     };
     let _tasks = [
         AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone()))),
