@@ -1,11 +1,11 @@
 //! Whether the user that we are to Redis may do what we must.
 //!
 //! With another part's user a service would start, and only the first viewer or command would show what is wrong: so
-//! readiness asks for something that no other part's user may.
+//! readiness asks for something that it must be able to do, and most others' users are not. No more than that: users that
+//! were made by hand may have fewer rights than ours, at the price of what those are for.
 
-use fred::interfaces::KeysInterface;
+use fred::interfaces::{HashesInterface, KeysInterface};
 use fred::types::Value;
-use runcast_protocol::keys;
 
 use crate::{Bus, BusError};
 
@@ -33,6 +33,7 @@ impl Part {
 
 /// Keys of a run that nobody has: what is asked for is of no interest, only whether one may ask.
 const LEASE: &str = "run:{runcast-rights}:lease:x";
+const SNAPSHOT: &str = "run:{runcast-rights}:snapshot:x";
 const SUMMARY: &str = "run:{runcast-rights}:summary";
 
 impl Bus {
@@ -58,9 +59,9 @@ impl Bus {
     async fn ask_as(&self, part: Part) -> Result<(), BusError> {
         let client = self.client().await;
         let _: Value = match part {
-            Part::Fanout => client.exists(keys::REPLAY_ALIVE).await?,
+            Part::Fanout => client.hgetall(SNAPSHOT).await?,
             Part::Control => client.mget(LEASE).await?,
-            Part::Replay => client.pttl(SUMMARY).await?,
+            Part::Replay => client.hgetall(SUMMARY).await?,
         };
         Ok(())
     }

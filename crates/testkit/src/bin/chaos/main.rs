@@ -58,6 +58,9 @@ struct Options {
     /// Faults to choose from; all that the topology knows, if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// The faults one after the other, instead of by chance.
+    #[arg(long)]
+    in_order: bool,
     /// Seconds between the end of one fault and the next.
     #[arg(long, default_value_t = 3)]
     pause: u64,
@@ -94,7 +97,7 @@ async fn main() {
 
     let mut nemesis = Nemesis::new(topology, fanouts, agents.handle(), options.faults.clone(), timeline);
     let until = tokio::time::Instant::now() + Duration::from_secs(options.seconds);
-    nemesis.rage(&mut rng, until, Duration::from_secs(options.pause), options.count).await;
+    nemesis.rage(&mut rng, until, &options).await;
     nemesis.heal().await;
     timeline.tell("healed; agents finish");
     let writes = writes.finish().await;

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use runcast_testkit::{Cut, Fanout, Redis};
 
+use crate::Options;
 use crate::agents::{RUN, Sidecars};
 use crate::kept::Kept;
 use crate::report::{Outage, Timeline};
@@ -79,20 +80,16 @@ impl Nemesis {
         Self { topology, fanouts, sidecars, faults, timeline, outages: Vec::new() }
     }
 
-    /// Breaks things until `until`, or `count` times.
-    pub(crate) async fn rage(
-        &mut self,
-        rng: &mut SmallRng,
-        until: tokio::time::Instant,
-        pause: Duration,
-        count: u64,
-    ) {
-        for _ in 0..count {
-            tokio::time::sleep(pause).await;
+    /// Breaks things until `until`, or as often as was asked for.
+    pub(crate) async fn rage(&mut self, rng: &mut SmallRng, until: tokio::time::Instant, options: &Options) {
+        for number in 0..options.count {
+            tokio::time::sleep(Duration::from_secs(options.pause)).await;
             if tokio::time::Instant::now() >= until {
                 return;
             }
-            let fault = *self.faults.choose(rng).expect("a fault to choose");
+            let next = number as usize % self.faults.len();
+            let fault =
+                if options.in_order { self.faults[next] } else { *self.faults.choose(rng).expect("some") };
             self.timeline.tell(&format!("{fault:?} …"));
             let begun = Instant::now();
             let promoted = self.commit(fault, rng).await;
