@@ -65,6 +65,8 @@ class Servant:
 
 
 def main() -> None:
+    # Who is told to end takes the servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with temporary() as folder:
         release = Release("sentinel", Path(folder), network=True)
         told = {"url": release.url, "hosts": release.hosts, "behind": release.behind, "port": release.port,

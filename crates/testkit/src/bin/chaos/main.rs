@@ -101,6 +101,9 @@ async fn main() {
     nemesis.heal().await;
     timeline.tell("healed; agents finish");
     let writes = writes.finish().await;
+    // What follows waits for what may never come then.
+    let refusals = nemesis.refusals().await;
+    assert!(refusals.is_empty(), "a user lacks rights, see charts/runcast/files/users.acl: {refusals:#?}");
     let written = agents.finish().await;
     let seen = watchers.finish().await;
     let kept = nemesis.kept().await;
