@@ -28,7 +28,7 @@ pub(crate) enum Topology {
     /// See [`Kind::Cluster`].
     Cluster(Cluster),
     /// See [`Kind::Chart`].
-    Chart(Chart),
+    Chart(Box<Chart>),
 }
 
 impl Topology {
@@ -38,7 +38,7 @@ impl Topology {
             Kind::Standalone => Self::Standalone(Redis::builder().set("appendonly", "yes").start().await),
             Kind::Sentinel => Self::Sentinel(Sentinel::start_proxied().await),
             Kind::Cluster => Self::Cluster(Cluster::start().await),
-            Kind::Chart => Self::Chart(Chart::start().await),
+            Kind::Chart => Self::Chart(Box::new(Chart::start().await)),
         }
     }
 
