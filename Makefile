@@ -99,6 +99,9 @@ chaos-smoke: tools bins ## A few minutes of chaos on each topology
 	target/debug/chaos --topology standalone --count 8 --pause 2
 	target/debug/chaos --topology sentinel --count 8 --pause 2 --seconds 120
 	target/debug/chaos --topology cluster --count 8 --pause 2 --seconds 120
+	@scripts/tools.sh chart
+	target/debug/chaos --topology chart --faults kill-primary,isolate-primary,stop-primary,kill-fanout \
+	  --in-order --count 4 --pause 1
 
 fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 	@command -v cargo-fuzz >/dev/null || { \

@@ -177,23 +177,6 @@ def refusals(release: Release) -> list[str]:
     return wrong
 
 
-def refused_to_us(release: Release) -> list[str]:
-    """What the servers refused to Runcast's own programs. Users of runs that the control-plane makes are unknown to a server
-    that has just come back, until it has made them there, too: being sent away meanwhile is no fault."""
-    wrong = []
-    for node in release.nodes:
-        # Names and values in turn, a line each; `username` comes after what the entry is about.
-        lines = release.cli(node.host, "ACL", "LOG").splitlines()
-        entry: dict[str, str] = {}
-        for name, value in zip(lines, lines[1:]):
-            if name in ("reason", "object", "username"):
-                entry[name] = value
-            if name == "username" and value.startswith("runcast-"):
-                if not (entry.get("reason") == "auth" and value.startswith("runcast-run-")):
-                    wrong.append(f"{node.host}: {entry}")
-    return wrong
-
-
 def try_out(topology: str) -> list[str]:
     with temporary() as folder, Release(topology, Path(folder)) as release, Programs(release) as programs:
         say(f"{topology}: {release.size} nodes whole after {until('the release is whole', release.is_whole, 90):.1f} s")
@@ -212,7 +195,7 @@ def try_out(topology: str) -> list[str]:
         if heard != TEXT.encode() or watcher.returncode != 0:
             wrong.append("what was watched is not what was said")
         # Users' own tries come first in the log.
-        wrong += [f"refused to a program: {what}" for what in refused_to_us(release)]
+        wrong += [f"refused to a program: {node.host}: {what}" for node in release.nodes for what in release.refused(node)]
         wrong += [f"allowed: {what}" for what in refusals(release)]
         for node in release.nodes:
             for script in release.scripts:

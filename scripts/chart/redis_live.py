@@ -51,10 +51,13 @@ class Node:
             (self.folder / name).mkdir(parents=True)
         shutil.copytree(release.folder / "etc", self.folder / "etc", dirs_exist_ok=True)
         # Pods have an address each; here all are on one machine.
-        for name in ["redis.conf", "sentinel.conf"]:
+        binds = {"redis.conf": release.behind[index], "sentinel.conf": self.host}
+        for name, address in binds.items():
             file = self.folder / "etc" / name
             if file.exists():
-                file.write_text(file.read_text().replace("bind * -::*\n", "") + f"\nbind {self.host}\n")
+                # In a network that can be cut, fellows are told from clients by the address that they come from.
+                source = f"bind-source-addr {release.behind[index]}\n" if release.behind != release.hosts else ""
+                file.write_text(file.read_text().replace("bind * -::*\n", "") + f"\nbind {address}\n{source}")
         self.environment = release.environment | {
             "POD_NAME": f"redis-{index}", "POD_IP": self.host, "ETC": f"{self.folder}/etc",
             "DATA": f"{self.folder}/data", "RUNTIME": f"{self.folder}/run",
@@ -84,9 +87,10 @@ class Node:
 
 
 class Release:
-    """The servers of a release."""
+    """The servers of a release. With `network`, somebody else listens at each server's address, and passes on to where it is:
+    `behind`."""
 
-    def __init__(self, topology: str, folder: Path) -> None:
+    def __init__(self, topology: str, folder: Path, network: bool = False) -> None:
         self.folder = folder
         case = Case(topology, (CI / f"topology-{topology}.yaml",), ("redis.auth.sharedAgents=true", self.runs_by(topology), f"tls.enabled={str(TLS).lower()}"))
         objects = helm.template("helm", case)
@@ -95,6 +99,7 @@ class Release:
         self.size = workload["spec"]["replicas"]
         self.port, self.sentinel_port = free_port(), free_port()
         self.hosts = [f"127.0.77.{index + 1}" for index in range(self.size)]
+        self.behind = [f"127.0.78.{index + 1}" for index in range(self.size)] if network else self.hosts
         self.write("etc", found["ConfigMap/rc-runcast-redis"]["data"], 0o755)
         users = found["Secret/rc-runcast-redis-users"]["data"]
         self.passwords = {name: decoded(value) for name, value in users.items()}
@@ -167,6 +172,21 @@ class Release:
     def info(self, host: str, field: str) -> str | None:
         lines = self.cli(host, "INFO").splitlines()
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:")), None)
+
+    def refused(self, node: Node) -> list[str]:
+        """What a server refused to Runcast's own programs since it was asked last. Users of runs that the control-plane makes are
+        unknown to a server that has just come back, until it has made them there, too: being sent away meanwhile is no fault."""
+        lines = self.cli(node.host, "ACL", "LOG").splitlines()
+        self.cli(node.host, "ACL", "LOG", "RESET")
+        found, entry = [], {}
+        # Names and values in turn, a line each; `username` comes after what the entry is about.
+        for name, value in zip(lines, lines[1:]):
+            if name in ("reason", "object", "username"):
+                entry[name] = value
+            if name == "username" and value.startswith("runcast-"):
+                if not (entry.get("reason") == "auth" and value.startswith("runcast-run-")):
+                    found.append(f"{value}: {entry.get('reason')}: {entry.get('object')}")
+        return found
 
     def primaries(self) -> list[Node]:
         return [node for node in self.nodes if self.info(node.host, "role") == "master"]

@@ -45,9 +45,19 @@ const NOT_NOW: [&str; 10] = [
     "MOVED",
 ];
 
+/// What to do about what a server says of our user; behind its own words, which others look at.
+const ADVICE: [(&str, &str); 3] = [
+    ("NOPERM", " (is redis.username the user for this? `runcast acl rules` prints what each needs)"),
+    ("WRONGPASS", " (see redis.username, and redis.password or redis.password_file)"),
+    ("NOAUTH", " (set redis.username, and redis.password or redis.password_file)"),
+];
+
 impl From<Error> for BusError {
     fn from(error: Error) -> Self {
-        let details = error.details().to_owned();
+        let mut details = error.details().to_owned();
+        if let Some((_, advice)) = ADVICE.iter().find(|(code, _)| details.starts_with(code)) {
+            details.push_str(advice);
+        }
         match error.kind() {
             ErrorKind::Config | ErrorKind::Url | ErrorKind::Tls => Self::Config(details),
             ErrorKind::Parse | ErrorKind::Protocol => Self::Reply(details),

@@ -33,7 +33,7 @@ mod user_keeper;
 pub mod users;
 
 use runcast_auth::Gate;
-use runcast_bus::{Bus, RedisConfig, Subscriber};
+use runcast_bus::{Bus, Part, RedisConfig, Subscriber};
 use runcast_runtime::{Health, Shutdown};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -104,7 +104,7 @@ pub async fn run(
 /// Keeps readiness: Redis answers, and we are not about to stop.
 async fn watch(bus: Bus, health: Health, reporter: HealthReporter, shutdown: Shutdown) {
     let ping = || async {
-        let answer = bus.ping().await;
+        let answer = bus.ping_as(Part::Control).await;
         let status = if answer.is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing };
         report(&reporter, status).await;
         answer

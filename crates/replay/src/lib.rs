@@ -19,7 +19,7 @@ pub mod tag;
 
 use anyhow::Context as _;
 use runcast_auth::Gate;
-use runcast_bus::{Bus, Subscriber};
+use runcast_bus::{Bus, Part, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Proxies, ServeOptions, TlsConfig, serve};
 use runcast_runtime::rates::Rate;
@@ -56,7 +56,7 @@ pub async fn run(
     let pinged = context.bus.clone();
     let ping = move || {
         let bus = pinged.clone();
-        async move { bus.ping().await }
+        async move { bus.ping_as(Part::Replay).await }
     };
     let _tasks = [
         AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone()))),

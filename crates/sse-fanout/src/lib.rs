@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use runcast_auth::Gate;
-use runcast_bus::{Bus, Subscriber};
+use runcast_bus::{Bus, Part, Subscriber};
 use runcast_runtime::cors::Cors;
 use runcast_runtime::http::{Http2Options, Proxies, ServeOptions, TlsConfig, serve};
 use runcast_runtime::rates::Rate;
@@ -101,7 +101,7 @@ pub async fn run(
     let pinged = bus.clone();
     let ping = move || {
         let bus = pinged.clone();
-        async move { bus.ping().await }
+        async move { bus.ping_as(Part::Fanout).await }
     };
     let _watch = AbortOnDropHandle::new(tokio::spawn(health.watch_redis(ping, shutdown.clone())));
 

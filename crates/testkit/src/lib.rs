@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "this is test code")]
 
+mod chart;
 mod cluster;
 mod collector;
 mod history;
@@ -21,6 +22,7 @@ mod tls;
 mod viewer;
 mod wait;
 
+pub use chart::Chart;
 pub use cluster::{Cluster, ClusterNode};
 pub use collector::{Collector, ExportedSpan};
 pub use history::History;

@@ -1,5 +1,6 @@
 //! A network that can be cut: a TCP proxy before a Redis server.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,6 +8,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
+
+/// What a TLS connection begins with.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 /// What passes and what does not. What is cut is not refused but lost, as in a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub struct Cut {
 }
 
 /// A proxy before a server. It tells clients from the server's fellows by their first command: ours
-/// begin with HELLO.
+/// begin with HELLO. Where TLS hides it, by the address that they come from: fellows have one of their own.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -34,7 +38,16 @@ impl Proxy {
     /// # Panics
     /// If there is no free port.
     pub async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        Self::start_at(("127.0.0.1", 0), ("127.0.0.1", server)).await
+    }
+
+    /// The same at an address, for a server at another.
+    ///
+    /// # Panics
+    /// If the address is taken.
+    pub async fn start_at(at: (&str, u16), (host, port): (&str, u16)) -> Self {
+        let listener = TcpListener::bind(at).await.expect("a free port");
+        let server = SocketAddr::new(host.parse().expect("an address"), port);
         let port = listener.local_addr().expect("an address").port();
         let cut = watch::Sender::new(Cut::default());
         let task = tokio::spawn(accept(listener, server, cut.subscribe())).abort_handle();
@@ -58,7 +71,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: u16, cut: watch::Receiver<Cut>) {
+async fn accept(listener: TcpListener, server: SocketAddr, cut: watch::Receiver<Cut>) {
     // Connections end with the proxy.
     let mut connections = JoinSet::new();
     loop {
@@ -73,13 +86,16 @@ async fn accept(listener: TcpListener, server: u16, cut: watch::Receiver<Cut>) {
     }
 }
 
-async fn connect(client: TcpStream, server: u16, cut: watch::Receiver<Cut>) -> std::io::Result<()> {
+async fn connect(client: TcpStream, server: SocketAddr, cut: watch::Receiver<Cut>) -> std::io::Result<()> {
     client.set_nodelay(true)?;
+    let is_ours = client.peer_addr()?.ip() == Ipv4Addr::LOCALHOST;
     let (mut from_client, to_client) = client.into_split();
     let mut first = vec![0; 4096];
     let length = from_client.read(&mut first).await?;
     first.truncate(length);
-    let is_client = first.windows(5).take(32).any(|window| window.eq_ignore_ascii_case(b"HELLO"));
+    let is_tls = first.starts_with(&TLS_HANDSHAKE);
+    let says_hello = first.windows(5).take(32).any(|window| window.eq_ignore_ascii_case(b"HELLO"));
+    let is_client = is_ours && (is_tls || says_hello);
     let is_cut = move |cut: &Cut, up: bool| match (is_client, up) {
         (false, _) => cut.fellows,
         (true, true) => cut.from_clients,
@@ -90,7 +106,7 @@ async fn connect(client: TcpStream, server: u16, cut: watch::Receiver<Cut>) -> s
     let mut held = cut.clone();
     // A connection attempt in a cut network hangs.
     let _ = held.wait_for(|cut| !cut_up(cut)).await;
-    let server = TcpStream::connect(("127.0.0.1", server)).await?;
+    let server = TcpStream::connect(server).await?;
     server.set_nodelay(true)?;
     let (from_server, mut to_server) = server.into_split();
     to_server.write_all(&first).await?;

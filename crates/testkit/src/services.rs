@@ -201,6 +201,11 @@ impl Replay {
         self.0.admin_url(path)
     }
 
+    /// What it logged last.
+    pub fn log(&self) -> String {
+        self.0.process.log()
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.0.process

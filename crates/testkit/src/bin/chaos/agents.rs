@@ -46,15 +46,18 @@ struct Slot {
 }
 
 impl Agents {
-    /// Starts the agents and their sidecars.
-    pub(crate) async fn start(url: &str, options: &Options) -> Self {
+    /// Starts the agents and their sidecars, which come to Redis as `user`.
+    pub(crate) async fn start(url: &str, user: &[(String, String)], options: &Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut slots = Vec::new();
         for number in 0..options.agents {
-            let sidecar = Sidecar::new(url, RUN, &number.to_string())
+            let mut sidecar = Sidecar::new(url, RUN, &number.to_string())
                 .set("RUNCAST__RUN__VARIATIONS", options.agents)
                 .set("RUNCAST__JOURNAL__FOLDER", folder.path().join(format!("journal-{number}")).display())
                 .set("RUNCAST__JOURNAL__FORGET_APPENDED", options.forget);
+            for (name, value) in user {
+                sidecar = sidecar.set(name, value);
+            }
             let socket = folder.path().join(format!("{number}.sock"));
             let process = sidecar.serve(&socket).await;
             slots.push(Slot { sidecar, socket, process: Mutex::new(Some(process)) });

@@ -15,9 +15,9 @@ pub(crate) struct Kept(BTreeMap<Lane, Sequence>);
 
 impl Kept {
     /// Asks Redis.
-    pub(crate) async fn ask(url: &str) -> Self {
+    pub(crate) async fn ask(config: &RedisConfig) -> Self {
         let run = RunId::new(RUN).unwrap();
-        let bus = Bus::connect(&RedisConfig::new(url)).unwrap();
+        let bus = Bus::connect(config).unwrap();
         let mut kept = BTreeMap::new();
         for (lane, at) in bus.lanes(&run).await.unwrap() {
             let first = first(&bus, &run, &lane).await;

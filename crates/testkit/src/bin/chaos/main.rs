@@ -9,6 +9,7 @@ mod agents;
 mod kept;
 mod line;
 mod nemesis;
+mod owner;
 mod record;
 mod report;
 mod silences;
@@ -25,6 +26,7 @@ use runcast_testkit::Fanout;
 
 use crate::agents::Agents;
 use crate::nemesis::{Fault, Nemesis};
+use crate::owner::Owner;
 use crate::record::Record;
 use crate::report::{Report, Timeline};
 use crate::topology::{Kind, Topology};
@@ -56,6 +58,9 @@ struct Options {
     /// Faults to choose from; all that the topology knows, if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// The faults one after the other, instead of by chance.
+    #[arg(long)]
+    in_order: bool,
     /// Seconds between the end of one fault and the next.
     #[arg(long, default_value_t = 3)]
     pause: u64,
@@ -78,25 +83,34 @@ async fn main() {
 
     let topology = Topology::start(options.topology).await;
     timeline.tell("redis is up");
-    let fanouts = [Fanout::start(&topology.url()).await, Fanout::start(&topology.url()).await];
-    let record = Record::start(&topology.url()).await;
+    let user = topology.settings("runcast-fanout");
+    let user: Vec<_> = user.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let fanout = async || Fanout::start_with(&topology.url(), &user).await;
+    let fanouts = [fanout().await, fanout().await];
+    let record = Record::start(&topology).await;
+    let owner = Owner::start(&topology, options.agents).await;
     let ports = [fanouts[0].port(), fanouts[1].port()];
-    let agents = Agents::start(&topology.url(), &options).await;
+    let agents = Agents::start(&topology.url(), &owner.user_of_run(), &options).await;
     let watchers = Watchers::start(ports, options.viewers, seed);
     let writes = Writes::watch(agents.handle().sockets());
     timeline.tell("agents write, viewers watch");
 
     let mut nemesis = Nemesis::new(topology, fanouts, agents.handle(), options.faults.clone(), timeline);
     let until = tokio::time::Instant::now() + Duration::from_secs(options.seconds);
-    nemesis.rage(&mut rng, until, Duration::from_secs(options.pause), options.count).await;
+    nemesis.rage(&mut rng, until, &options).await;
     nemesis.heal().await;
     timeline.tell("healed; agents finish");
     let writes = writes.finish().await;
+    // What follows waits for what may never come then.
+    let refusals = nemesis.refusals().await;
+    assert!(refusals.is_empty(), "a user lacks rights, see charts/runcast/files/users.acl: {refusals:#?}");
     let written = agents.finish().await;
     let seen = watchers.finish().await;
     let kept = nemesis.kept().await;
     let evicted = nemesis.outages.iter().any(|outage| outage.fault == Fault::FillMemory);
-    let problems = record.check(evicted).await;
+    let mut problems = record.check(evicted).await;
+    problems.extend(nemesis.refusals().await);
+    problems.extend(owner.refusals());
     let failures = Report { timeline, nemesis: &nemesis, written, seen, writes, kept, problems }.print();
     if failures > 0 {
         println!("{failures} failures; repeat with --seed {seed}");

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use runcast_testkit::{Cut, Fanout, Redis};
 
+use crate::Options;
 use crate::agents::{RUN, Sidecars};
 use crate::kept::Kept;
 use crate::report::{Outage, Timeline};
@@ -18,6 +19,8 @@ use crate::topology::Topology;
 pub(crate) enum Fault {
     /// kill -9 of the primary; it comes back once another was promoted.
     KillPrimary,
+    /// Ends the primary and its sentinel as a rolling update does: it hands over before.
+    StopPrimary,
     /// SIGSTOP of the primary for longer than a failover takes, then SIGCONT.
     FreezePrimary,
     /// Cuts the primary off from replicas and sentinels, while clients still reach it.
@@ -65,8 +68,10 @@ impl Nemesis {
         let known = |fault: &Fault| match fault {
             Fault::FlushReplica => !matches!(topology, Topology::Standalone(_)),
             Fault::RestartSentinel | Fault::IsolatePrimary | Fault::CutClients | Fault::CutAnswers => {
-                matches!(topology, Topology::Sentinel(_))
+                matches!(topology, Topology::Sentinel(_) | Topology::Chart(_))
             }
+            Fault::StopPrimary => matches!(topology, Topology::Chart(_)),
+            Fault::FillMemory => !matches!(topology, Topology::Chart(_)),
             Fault::MigrateSlot => matches!(topology, Topology::Cluster(_)),
             _ => true,
         };
@@ -75,20 +80,16 @@ impl Nemesis {
         Self { topology, fanouts, sidecars, faults, timeline, outages: Vec::new() }
     }
 
-    /// Breaks things until `until`, or `count` times.
-    pub(crate) async fn rage(
-        &mut self,
-        rng: &mut SmallRng,
-        until: tokio::time::Instant,
-        pause: Duration,
-        count: u64,
-    ) {
-        for _ in 0..count {
-            tokio::time::sleep(pause).await;
+    /// Breaks things until `until`, or as often as was asked for.
+    pub(crate) async fn rage(&mut self, rng: &mut SmallRng, until: tokio::time::Instant, options: &Options) {
+        for number in 0..options.count {
+            tokio::time::sleep(Duration::from_secs(options.pause)).await;
             if tokio::time::Instant::now() >= until {
                 return;
             }
-            let fault = *self.faults.choose(rng).expect("a fault to choose");
+            let next = number as usize % self.faults.len();
+            let fault =
+                if options.in_order { self.faults[next] } else { *self.faults.choose(rng).expect("some") };
             self.timeline.tell(&format!("{fault:?} …"));
             let begun = Instant::now();
             let promoted = self.commit(fault, rng).await;
@@ -105,7 +106,7 @@ impl Nemesis {
 
     /// What Redis still holds.
     pub(crate) async fn kept(&self) -> Kept {
-        Kept::ask(&self.topology.url()).await
+        Kept::ask(&self.topology.reader()).await
     }
 
     /// The sidecars' logs.
@@ -113,21 +114,42 @@ impl Nemesis {
         self.sidecars.logs()
     }
 
+    /// What Redis refused to its users, and what they say of it themselves.
+    pub(crate) async fn refusals(&mut self) -> Vec<String> {
+        let mut refused = self.topology.refusals().await;
+        let logs = self.fanouts.iter_mut().map(|fanout| fanout.process().log()).chain(self.sidecars.logs());
+        for log in logs {
+            let told = log.lines().filter(|line| line.contains("NOPERM"));
+            refused.extend(told.map(ToOwned::to_owned));
+        }
+        refused.iter().map(|what| format!("refused by redis: {what}")).collect()
+    }
+
     async fn commit(&mut self, fault: Fault, rng: &mut SmallRng) -> Option<Instant> {
         let key = format!("run:{{{RUN}}}:lanes");
         match fault {
             Fault::KillPrimary => {
                 let old = self.topology.primary(&key).await?;
-                self.topology.nodes()[old].kill9();
+                self.topology.kill9(old).await;
                 self.topology.until_promoted(&key, old).await;
                 let promoted = Instant::now();
-                self.topology.nodes()[old].restart().await;
+                self.topology.restart(old).await;
                 self.topology.until_whole().await;
+                return Some(promoted);
+            }
+            Fault::StopPrimary => {
+                let old = self.topology.primary(&key).await?;
+                let Topology::Chart(chart) = &self.topology else { return None };
+                chart.stop(old).await;
+                let promoted = Instant::now();
+                chart.launch(old, "start").await;
+                chart.launch(old, "sentinel").await;
+                chart.until_whole().await;
                 return Some(promoted);
             }
             Fault::FreezePrimary => {
                 let old = self.topology.primary(&key).await?;
-                self.topology.nodes()[old].freeze();
+                self.topology.freeze(old, true).await;
                 let promoted = if matches!(self.topology, Topology::Standalone(_)) {
                     tokio::time::sleep(Duration::from_secs(4)).await;
                     None
@@ -136,7 +158,7 @@ impl Nemesis {
                     Some(Instant::now())
                 };
                 tokio::time::sleep(Duration::from_millis(rng.random_range(0..2000))).await;
-                self.topology.nodes()[old].thaw();
+                self.topology.freeze(old, false).await;
                 self.topology.until_whole().await;
                 return promoted;
             }
@@ -158,27 +180,29 @@ impl Nemesis {
                 self.topology.cut(primary, Cut::default());
             }
             Fault::KillClients => {
-                for node in self.topology.nodes() {
+                for index in 0..self.topology.len() {
                     for kind in ["normal", "pubsub"] {
-                        let _ = node.command(&["CLIENT", "KILL", "TYPE", kind]).await;
+                        self.topology.command(index, &["CLIENT", "KILL", "TYPE", kind]).await;
                     }
                 }
             }
             Fault::FlushReplica => {
                 let primary = self.topology.primary(&key).await?;
-                let nodes = self.topology.nodes();
-                let replica = (0..nodes.len()).filter(|index| *index != primary).collect::<Vec<_>>();
+                let replica = (0..self.topology.len()).filter(|index| *index != primary).collect::<Vec<_>>();
                 let replica = *replica.choose(rng)?;
                 // A replica takes writes only if it is made to; then it is made to follow again.
-                let _ = nodes[replica].command(&["CONFIG", "SET", "replica-read-only", "no"]).await;
-                let _ = nodes[replica].command(&["FLUSHALL"]).await;
-                let _ = nodes[replica].command(&["CONFIG", "SET", "replica-read-only", "yes"]).await;
-                nodes[replica].restart().await;
+                self.topology.command(replica, &["CONFIG", "SET", "replica-read-only", "no"]).await;
+                self.topology.command(replica, &["FLUSHALL"]).await;
+                self.topology.command(replica, &["CONFIG", "SET", "replica-read-only", "yes"]).await;
+                self.topology.restart(replica).await;
                 self.topology.until_whole().await;
             }
             Fault::RestartSentinel => {
-                if let Topology::Sentinel(sentinel) = &mut self.topology {
-                    sentinel.restart_sentinel(rng.random_range(0..3));
+                let index = rng.random_range(0..3);
+                match &mut self.topology {
+                    Topology::Sentinel(sentinel) => sentinel.restart_sentinel(index),
+                    Topology::Chart(chart) => chart.restart_sentinel(index).await,
+                    Topology::Standalone(_) | Topology::Cluster(_) => {}
                 }
             }
             Fault::MigrateSlot => {
@@ -188,7 +212,7 @@ impl Nemesis {
             }
             Fault::FillMemory => {
                 let primary = self.topology.primary(&key).await?;
-                evict(&self.topology.nodes()[primary]).await;
+                evict(self.topology.node(primary)?).await;
             }
             Fault::KillSidecar => self.sidecars.kill9(rng.random_range(0..self.sidecars.len())).await,
             Fault::KillFanout => self.fanouts[rng.random_range(0..2)].restart().await,

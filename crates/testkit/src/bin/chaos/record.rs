@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::agents::RUN;
+use crate::topology::Topology;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SETTLED: Duration = Duration::from_secs(20);
@@ -19,16 +20,18 @@ pub(crate) struct Record {
 
 impl Record {
     /// Starts it.
-    pub(crate) async fn start(url: &str) -> Self {
+    pub(crate) async fn start(topology: &Topology) -> Self {
         let archive = tempfile::tempdir().unwrap();
         let folder = format!("file://{}", archive.path().display());
-        let settings = [
+        let user = topology.settings("runcast-replay");
+        let mut settings: Vec<_> = user.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        settings.extend([
             ("RUNCAST__ARCHIVE__URL", folder.as_str()),
             ("RUNCAST__ARCHIVE__INTERVAL", "500ms"),
             // Often, so that much is archived while things break.
             ("RUNCAST__ARCHIVE__SEGMENT_AGE", "5s"),
-        ];
-        Self { replay: Replay::start_with(url, &settings).await, _archive: archive }
+        ]);
+        Self { replay: Replay::start_with(&topology.url(), &settings).await, _archive: archive }
     }
 
     /// Waits until the whole run is archived, then checks that the archive is what it says, and that the
@@ -56,6 +59,9 @@ impl Record {
         if rebuilt["equal"] != true && !evicted {
             problems.push(format!("read model: {rebuilt}"));
         }
+        let log = self.replay.log();
+        let refused = log.lines().filter(|line| line.contains("NOPERM"));
+        problems.extend(refused.map(|line| format!("refused by redis: {line}")));
         println!(
             "archive: {segments} segments, {} messages; read model equal to the one made anew: {}",
             verified["messages"], rebuilt["equal"]
