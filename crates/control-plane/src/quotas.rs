@@ -125,12 +125,10 @@ impl Quotas {
         if !self.config.revoke || lasting < self.config.patience {
             return;
         }
-        match users.revoke(run).await {
-            Ok(()) => {
-                tracing::error!(%run, what, amount, limit, "its credential is revoked: it was above its quota for too long")
-            }
-            Err(error) => tracing::warn!(%run, %error, "its credential cannot be revoked; trying again"),
+        if let Err(error) = users.revoke(run).await {
+            return tracing::warn!(%run, %error, "its credential cannot be revoked; trying again");
         }
+        tracing::error!(%run, what, amount, limit, "its credential is revoked: above its quota for too long");
     }
 
     // A panic while holding the lock leaves a set that works.

@@ -82,7 +82,7 @@ async fn a_run_that_floods_redis_loses_its_user() {
     });
     eventually("its user is gone", PATIENCE, async || {
         let users = redis.command(&["ACL", "USERS"]).await.unwrap();
-        let users: Vec<String> = users.items().iter().map(|user| user.text()).collect();
+        let users: Vec<String> = users.items().iter().map(runcast_testkit::Reply::text).collect();
         assert!(users.contains(&modest.username), "the others keep theirs");
         (!users.contains(&flooding.username)).then_some(())
     })
