@@ -99,7 +99,7 @@ async fn a_ticket_shows_what_it_was_had_for_and_never_more() {
         (r#"{"runs":["b-1"]}"#, 403),
         (r#"{"run":["a-1"]}"#, 400),
         ("x", 400),
-        (&*" ".repeat(5000), 400),
+        (&*" ".repeat(5000), 413),
     ] {
         assert_eq!(ask(&fanout, &token, body).await.0, expected, "{body:.40}");
     }
