@@ -1,10 +1,10 @@
-//! The port for those who run the service: `/livez`, `/readyz`, `/metrics`.
+//! The port for those who run the service: `/livez`, `/readyz`, `/metrics`, and pages of its own.
 
-use std::{future::ready, net::SocketAddr, time::Duration};
+use std::{fmt, future::ready, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CACHE_CONTROL, HeaderValue},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -33,6 +33,29 @@ pub struct Admin {
     local_addr: SocketAddr,
     health: Health,
     prometheus: Prometheus,
+    pages: Vec<Page>,
+}
+
+type Answer = dyn Fn(&str) -> Response<Body> + Send + Sync;
+
+/// A page of the service's own on the admin port.
+#[derive(Clone)]
+pub struct Page {
+    path: &'static str,
+    answer: Arc<Answer>,
+}
+
+impl Page {
+    /// What `answer` gives for a query, at `path`.
+    pub fn new(path: &'static str, answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Self {
+        Self { path, answer: Arc::new(answer) }
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Page").field(&self.path).finish()
+    }
 }
 
 impl Admin {
@@ -52,7 +75,15 @@ impl Admin {
         let listener = TcpListener::bind(&config.listen).await.with_context(context)?;
         let local_addr = listener.local_addr().with_context(context)?;
         health.observe();
-        Ok(Some(Admin { listener, local_addr, health, prometheus: telemetry.prometheus() }))
+        let (prometheus, pages) = (telemetry.prometheus(), Vec::new());
+        Ok(Some(Admin { listener, local_addr, health, prometheus, pages }))
+    }
+
+    /// The same with one page more.
+    #[must_use]
+    pub fn with(mut self, page: Page) -> Admin {
+        self.pages.push(page);
+        self
     }
 
     /// The address it listens on, with the real port.
@@ -64,9 +95,10 @@ impl Admin {
     /// Answers until `shutdown`. Give it one that is set off after the service's own drain, so that
     /// the drain can be watched.
     pub async fn run(self, shutdown: Shutdown) {
-        let Admin { listener, health, prometheus, .. } = self;
+        let Admin { listener, health, prometheus, pages, .. } = self;
+        let pages: Arc<[Page]> = pages.into();
         let service = move |request: Request<_>| {
-            ready(route(request.method(), request.uri().path(), &health, &prometheus))
+            ready(route(request.method(), request.uri(), &health, &prometheus, &pages))
         };
         let options =
             ServeOptions { max_connections: 64, drain: Duration::from_secs(1), ..ServeOptions::default() };
@@ -74,9 +106,18 @@ impl Admin {
     }
 }
 
-fn route(method: &Method, path: &str, health: &Health, prometheus: &Prometheus) -> Response<Body> {
+fn route(
+    method: &Method,
+    uri: &Uri,
+    health: &Health,
+    prometheus: &Prometheus,
+    pages: &[Page],
+) -> Response<Body> {
+    let path = uri.path();
+    let page = pages.iter().find(|page| page.path == path);
+    let is_known = page.is_some() || matches!(path, "/livez" | "/readyz" | "/metrics");
     let mut response = match path {
-        "/livez" | "/readyz" | "/metrics" if method != Method::GET && method != Method::HEAD => {
+        _ if is_known && method != Method::GET && method != Method::HEAD => {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             response
@@ -90,7 +131,13 @@ fn route(method: &Method, path: &str, health: &Health, prometheus: &Prometheus) 
         "/metrics" => {
             answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", full(prometheus.text()))
         }
-        _ => text(StatusCode::NOT_FOUND, "not found; there are /livez, /readyz and /metrics\n"),
+        _ => match page {
+            Some(page) => (page.answer)(uri.query().unwrap_or_default()),
+            None => {
+                let more: String = pages.iter().map(|page| format!(", {}", page.path)).collect();
+                text(StatusCode::NOT_FOUND, format!("not found; there are /livez, /readyz, /metrics{more}\n"))
+            }
+        },
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

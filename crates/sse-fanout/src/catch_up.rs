@@ -56,6 +56,11 @@ impl CatchUp {
         Self { past, cursor, readers: VecDeque::new(), read: None }
     }
 
+    /// Of what.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
     /// Where the viewer stands.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor

@@ -14,6 +14,7 @@ use crate::chunk;
 use crate::outlet::{Outlet, gone};
 use crate::past::Past;
 use crate::seat::Seated;
+use crate::sight::Place;
 use crate::viewer::{Next, Present, Viewer, ViewerContext};
 
 /// How long who may not watch any longer has to take what was begun, and the end.
@@ -24,10 +25,11 @@ pub async fn stream(
     context: Arc<ViewerContext>,
     viewer: Viewer,
     lease: Option<Arc<Lease>>,
-    _present: Present,
+    present: Present,
     socket: Arc<TcpStream>,
 ) {
-    let (mut viewer, mut rest) = (Box::new(viewer.leased(lease.clone())), Bytes::new());
+    let seen = present.seen();
+    let (mut viewer, mut rest) = (Box::new(viewer.leased(lease.clone()).seen(seen.clone())), Bytes::new());
     loop {
         // Boxed: a viewer that sits, as most do most of the time, is to cost little more than its seat.
         let outlet = Outlet::new(socket.clone(), context.write_stall);
@@ -43,6 +45,7 @@ pub async fn stream(
             Err(error) => return tracing::debug!(%error, "viewer's connection ended early"),
         };
         context.usher.attend(&past.view);
+        seen.stands(Place::Level);
         let risen = tokio::select! {
             risen = seated.risen() => risen,
             () = gone(&socket) => None,
@@ -51,7 +54,8 @@ pub async fn stream(
         };
         let Some(risen) = risen else { return };
         rest = risen.rest;
-        viewer = Box::new(Viewer::risen(context.clone(), past, risen.reader).leased(lease.clone()));
+        let up = Viewer::risen(context.clone(), past, risen.reader);
+        viewer = Box::new(up.leased(lease.clone()).seen(seen.clone()));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod chunk;
 pub mod compression;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod drain;
 pub mod error;
 pub mod feed;
@@ -31,6 +32,7 @@ pub mod run_info;
 pub mod seat;
 pub mod share;
 pub mod shared_reader;
+pub mod sight;
 pub mod snapshot;
 pub mod tickets;
 pub mod traced;
@@ -63,6 +65,7 @@ use crate::metrics::Metrics;
 use crate::pages::Pages;
 use crate::routes::Routes;
 use crate::share::Shares;
+use crate::sight::Sights;
 use crate::tickets::Tickets;
 use crate::usher::Usher;
 use crate::viewer::ViewerContext;
@@ -79,6 +82,7 @@ pub async fn run(
     config: Config,
     listener: TcpListener,
     health: Health,
+    sights: Sights,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.redis)?.asking_past(config.past.wait);
@@ -96,7 +100,7 @@ pub async fn run(
         .sse
         .compression
         .parse()
-        .map_err(|name| anyhow::anyhow!("{name:?} is neither zstd nor gzip"))
+        .map_err(|name| anyhow::anyhow!("{name:?} is none of zstd, br and gzip"))
         .context("sse.compression")?;
     let pinged = bus.clone();
     let ping = move || {
@@ -127,6 +131,7 @@ pub async fn run(
         metrics,
         write_stall: config.http.write_stall,
         usher: usher.clone(),
+        sights,
     };
     let _ushering = AbortOnDropHandle::new(tokio::spawn(usher.work(config.sse.heartbeat, shutdown.clone())));
     let routes = Routes {

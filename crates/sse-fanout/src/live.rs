@@ -59,6 +59,11 @@ impl Live {
         self.reader.position()
     }
 
+    /// Of what, and before which frame.
+    pub fn stands(&self) -> (&Past, u64) {
+        (&self.past, self.reader.next())
+    }
+
     /// Whether frames reach it as they are.
     pub fn is_level(&self) -> bool {
         self.reader.is_level()

@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use runcast_runtime::admin::Page;
 use runcast_runtime::{Admin, Health, Shutdown, Telemetry};
 use runcast_sse_fanout::config::Config;
+use runcast_sse_fanout::debug;
+use runcast_sse_fanout::sight::Sights;
 use tokio::net::TcpListener;
 
 /// Streams runs to browsers over Server-Sent Events.
@@ -53,13 +56,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let health = Health::default();
     health.set("redis", false, "not asked yet");
-    let admin = Admin::bind(&config.admin, health.clone(), &telemetry).await?;
+    let sights = Sights::default();
+    let seen = sights.clone();
+    let viewers = Page::new("/debug/viewers", move |query| debug::viewers(&seen, query));
+    let admin =
+        Admin::bind(&config.admin, health.clone(), &telemetry).await?.map(|admin| admin.with(viewers));
     let listen = &config.http.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("http.listen {listen:?} cannot be bound"))?;
     tracing::info!(http = %listener.local_addr()?, admin = ?admin.as_ref().map(Admin::local_addr), "serving");
     let admin_task = admin.map(|admin| tokio::spawn(admin.run(Shutdown::new())));
-    let result = runcast_sse_fanout::run(config, listener, health, shutdown).await;
+    let result = runcast_sse_fanout::run(config, listener, health, sights, shutdown).await;
     if let Some(task) = admin_task {
         task.abort();
     }

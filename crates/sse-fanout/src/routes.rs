@@ -8,14 +8,16 @@ use std::time::Duration;
 use futures_util::stream;
 use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, HeaderName, HeaderValue, VARY};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use opentelemetry::KeyValue;
 use runcast_auth::{Access, Gate, Lease, Operation};
 use runcast_protocol::RunId;
 use runcast_runtime::cors::Cors;
-use runcast_runtime::http::{Body, CanTakeOver, Takeover, Upgrade, empty, event_stream, json, problem};
+use runcast_runtime::http::{
+    Body, CanTakeOver, ClientAddress, Takeover, Upgrade, empty, event_stream, json, problem,
+};
 
 use crate::compression::Encodings;
 use crate::compression::stream::CompressedViewer;
@@ -23,6 +25,7 @@ use crate::error::{BadRequest, Refusal};
 use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
 use crate::share::{Share, Shares};
+use crate::sight::{Transport, Visitor};
 use crate::tickets::{self, Tickets};
 use crate::viewer::{Present, Viewer, ViewerContext};
 use crate::{assets, connection, websocket};
@@ -166,9 +169,11 @@ impl Routes {
             return Ok(allowed(StatusCode::NO_CONTENT, empty()));
         }
         let (share, lease) = (self.share(access)?, access.lease());
+        let transport = if head.version == Version::HTTP_2 { Transport::Http2 } else { Transport::Http1 };
+        let visitor = visitor(&request, head, transport);
         let context = self.viewers.clone();
         let viewer = Viewer::new(context.clone(), request, view);
-        let present = Present::new(context.clone(), share);
+        let present = Present::new(context.clone(), share, visitor);
         if head.extensions.get::<CanTakeOver>().is_some() && encoding.is_none() {
             let mut response = event_stream(empty());
             let takeover =
@@ -177,13 +182,16 @@ impl Routes {
             return Ok(response);
         }
         let Some(encoding) = encoding else {
-            let frames = stream::unfold((viewer.leased(lease), present), |(mut viewer, present)| async {
-                let bytes = viewer.next().await?;
-                Some((Ok::<_, io::Error>(Frame::data(bytes)), (viewer, present)))
-            });
+            let frames = stream::unfold(
+                (viewer.leased(lease).seen(present.seen()), present),
+                |(mut viewer, present)| async {
+                    let bytes = viewer.next().await?;
+                    Some((Ok::<_, io::Error>(Frame::data(bytes)), (viewer, present)))
+                },
+            );
             return Ok(event_stream(StreamBody::new(frames).map_err(Into::into).boxed_unsync()));
         };
-        let viewer = CompressedViewer::new(context, viewer, lease, encoding);
+        let viewer = CompressedViewer::new(context, viewer, lease, present.seen(), encoding);
         let frames = stream::try_unfold(Some((viewer, present)), |state| async {
             let Some((mut viewer, present)) = state else { return Ok(None) };
             Ok::<_, io::Error>(Some(match viewer.next().await? {
@@ -212,11 +220,17 @@ impl Routes {
         let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
         let view = tokio::time::timeout(self.open_wait, opening).await.ok();
         let context = self.viewers.clone();
+        let visitor = visitor(&request, head, Transport::Websocket);
         let viewer = Viewer::new(context.clone(), request, view).leased(lease);
-        let present = Present::new(context.clone(), share);
+        let present = Present::new(context.clone(), share, visitor);
         response.extensions_mut().insert(Upgrade::new(|io| websocket::stream(context, viewer, present, io)));
         response
     }
+}
+
+fn visitor(request: &EventsRequest, head: &Parts, transport: Transport) -> Visitor {
+    let client = head.extensions.get::<ClientAddress>().map(|client| client.0);
+    Visitor { run: request.run.clone(), client, transport }
 }
 
 /// The query, as far as the access goes.

@@ -60,6 +60,11 @@ impl Snapshots {
         Self { past, cursor, lanes: told.into(), current: None, ready: VecDeque::new(), limit }
     }
 
+    /// Of what.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
     /// Where the viewer stands.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor

@@ -23,6 +23,7 @@ use crate::request::{Begin, EventsRequest, Merge};
 use crate::ring_reader::RingReader;
 use crate::seat::Seated;
 use crate::share::Share;
+use crate::sight::{Place, Seen, Sight, Sights, Visitor};
 use crate::snapshot::Snapshots;
 use crate::usher::Usher;
 use crate::view::{View, encode, json};
@@ -46,6 +47,8 @@ pub struct ViewerContext {
     pub write_stall: Duration,
     /// Who sees to those who sit.
     pub usher: Usher,
+    /// Where viewers are seen.
+    pub sights: Sights,
 }
 
 /// One viewer.
@@ -57,6 +60,8 @@ pub struct Viewer {
     said_retry: bool,
     /// How long it may watch; none: as long as it likes.
     lease: Option<Arc<Lease>>,
+    /// Where it is seen how far it has come.
+    seen: Option<Arc<Seen>>,
 }
 
 /// What comes next for a viewer whose connection lets it sit.
@@ -113,14 +118,22 @@ impl Viewer {
             None => Phase::Opening(request),
         };
         let farewell = context.drain.farewell();
-        Self { context, phase, farewell, said_retry: false, lease: None }
+        Self { context, phase, farewell, said_retry: false, lease: None, seen: None }
     }
 
     /// A viewer that sat and reads on as `reader` does.
     pub fn risen(context: Arc<ViewerContext>, past: Past, reader: RingReader) -> Self {
         let farewell = context.drain.farewell();
         let phase = Phase::Live(Live::new(past, reader));
-        Self { context, phase, farewell, said_retry: true, lease: None }
+        Self { context, phase, farewell, said_retry: true, lease: None, seen: None }
+    }
+
+    /// The same, which is seen.
+    #[must_use]
+    pub fn seen(mut self, seen: Arc<Seen>) -> Self {
+        seen.stands(self.phase.place());
+        self.seen = Some(seen);
+        self
     }
 
     /// The same, which may watch as long as the lease lasts. Then it is told why, and its stream is over.
@@ -185,16 +198,29 @@ impl Viewer {
                 step = self.phase.step(&self.context, sits) => step,
             };
             match step {
-                Step::Frames(bytes) => return Next::Bytes(self.with_retry(bytes)),
-                Step::Enter(phase) => self.phase = *phase,
+                Step::Frames(bytes) => {
+                    self.show();
+                    return Next::Bytes(self.with_retry(bytes));
+                }
+                Step::Enter(phase) => {
+                    self.phase = *phase;
+                    self.show();
+                }
                 Step::Begin(phase, bytes) => {
                     self.phase = *phase;
+                    self.show();
                     return Next::Bytes(self.with_retry(bytes));
                 }
                 Step::Idle => {}
                 Step::Level => return Next::Level,
                 Step::Over => return Next::Over,
             }
+        }
+    }
+
+    fn show(&self) {
+        if let Some(seen) = &self.seen {
+            seen.stands(self.phase.place());
         }
     }
 
@@ -224,19 +250,29 @@ impl Viewer {
 
 /// Counts a viewer for as long as it is connected.
 #[derive(Debug)]
-pub struct Present(Arc<ViewerContext>, #[expect(dead_code, reason = "held")] Share);
+pub struct Present {
+    context: Arc<ViewerContext>,
+    sight: Sight,
+    _share: Share,
+}
 
 impl Present {
     /// One more, with its share of what its token may have.
-    pub fn new(context: Arc<ViewerContext>, share: Share) -> Self {
+    pub fn new(context: Arc<ViewerContext>, share: Share, visitor: Visitor) -> Self {
         context.metrics.viewers.add(1, &[]);
-        Self(context, share)
+        let sight = context.sights.see(visitor);
+        Self { context, sight, _share: share }
+    }
+
+    /// What is seen of it.
+    pub fn seen(&self) -> Arc<Seen> {
+        self.sight.seen().clone()
     }
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.0.metrics.viewers.add(-1, &[]);
+        self.context.metrics.viewers.add(-1, &[]);
     }
 }
 
@@ -261,6 +297,22 @@ impl Phase {
                 step => step,
             },
             Self::Dismissed(_) => Step::Over,
+        }
+    }
+
+    /// The same, for those who look.
+    fn place(&self) -> Place {
+        match self {
+            Self::Opening(_) | Self::Opened(..) => Place::Opening,
+            Self::Snapshot(snapshots) => {
+                Place::Past(snapshots.past().view.clone(), snapshots.cursor().clone())
+            }
+            Self::CatchUp(catch_up) => Place::Past(catch_up.past().view.clone(), catch_up.cursor().clone()),
+            Self::Live(live) => {
+                let (past, next) = live.stands();
+                Place::Live(past.view.clone(), next)
+            }
+            Self::Dismissed(_) => Place::Level,
         }
     }
 

@@ -80,13 +80,14 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// Shows a viewer its run, and says on closing whether to come back.
-pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, _present: Present, io: UpgradedIo) {
+pub async fn stream(context: Arc<ViewerContext>, viewer: Viewer, present: Present, io: UpgradedIo) {
     let config = WebSocketConfig::default()
         .read_buffer_size(MAX_INCOMING)
         .write_buffer_size(JOINED)
         .max_message_size(Some(MAX_INCOMING))
         .max_frame_size(Some(MAX_INCOMING));
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let viewer = viewer.seen(present.seen());
     if let Some(farewell) = show(&context, viewer, &mut socket).await {
         let goodbye = async {
             socket.close(Some(farewell)).await?;

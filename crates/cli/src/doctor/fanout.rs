@@ -1,6 +1,11 @@
 //! Checks of the fan-out.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use runcast_protocol::RunId;
+use serde::Deserialize;
 
 use crate::doctor::report::{Report, rounded};
 use crate::doctor::round_trip::RoundTrip;
@@ -8,6 +13,28 @@ use crate::server::Server;
 
 /// The fan-out's admin port unless it is configured otherwise.
 const ADMIN_PORT: u16 = 9090;
+
+/// Who has been handed nothing for so long is worth a word.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What `/debug/viewers` says.
+#[derive(Debug, Deserialize)]
+struct Viewers {
+    viewers: usize,
+    behind: usize,
+    worst: Vec<Row>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    id: u64,
+    run_id: RunId,
+    client: Option<IpAddr>,
+    transport: String,
+    state: String,
+    lag: u64,
+    waiting_seconds: f64,
+}
 
 /// Checks the fan-out's health. An admin port that nobody named may well be out of reach from here.
 ///
@@ -34,9 +61,40 @@ pub(crate) async fn check_health(
                     Err(error) => format!("admin port: {error:#}"),
                 };
                 if is_named { report.bad(&what, WHERE) } else { report.hint(&what, WHERE) }?;
-                break;
+                return Ok(());
             }
         }
+    }
+    check_viewers(report, &admin).await
+}
+
+/// Tells of the viewers that are furthest behind.
+async fn check_viewers(report: &mut Report, admin: &Server) -> anyhow::Result<()> {
+    let seen = match admin.get("/debug/viewers?limit=3", &[]).await {
+        Ok(answer) if answer.status == 200 => answer.json::<Viewers>().await,
+        // An older one has no such page.
+        _ => return Ok(()),
+    };
+    let Viewers { viewers, behind, worst } = match seen {
+        Ok(seen) => seen,
+        Err(error) => return Ok(report.bad(&format!("{admin}/debug/viewers: {error:#}"), "see its log")?),
+    };
+    let late: Vec<_> = worst.iter().filter(|viewer| viewer.waiting_seconds >= LATE.as_secs_f64()).collect();
+    if late.is_empty() {
+        return Ok(report.good(&format!("viewers: {viewers}, of whom {behind} have not got everything yet"))?);
+    }
+    for viewer in late {
+        let Row { id, run_id, client, transport, state, lag, waiting_seconds } = viewer;
+        let from = client.map(|client| format!(" from {client}")).unwrap_or_default();
+        let what = format!(
+            "viewer {id} of {run_id}{from} ({transport}): {state}, {lag} behind for {waiting_seconds:.0} s"
+        );
+        let mend = if state == "slow" {
+            "its network or page takes too little; it costs nobody else anything"
+        } else {
+            "see that Redis answers; docs/scaling.md says how many can catch up at a time"
+        };
+        report.hint(&what, mend)?;
     }
     Ok(())
 }

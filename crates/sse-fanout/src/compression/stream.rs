@@ -13,6 +13,7 @@ use crate::compression::stitch::Stitch;
 use crate::compression::track::{Place, Read, Track};
 use crate::past::Past;
 use crate::ring_reader::RingReader;
+use crate::sight::Seen;
 use crate::viewer::{Next, Viewer, ViewerContext};
 
 /// A viewer whose stream is compressed.
@@ -20,6 +21,7 @@ use crate::viewer::{Next, Viewer, ViewerContext};
 pub struct CompressedViewer {
     context: Arc<ViewerContext>,
     lease: Option<Arc<Lease>>,
+    seen: Arc<Seen>,
     stitch: Stitch,
     reads: Reads,
 }
@@ -36,11 +38,12 @@ impl CompressedViewer {
         context: Arc<ViewerContext>,
         viewer: Viewer,
         lease: Option<Arc<Lease>>,
+        seen: Arc<Seen>,
         encoding: Encoding,
     ) -> Self {
-        let viewer = Box::new(viewer.leased(lease.clone()));
+        let viewer = Box::new(viewer.leased(lease.clone()).seen(seen.clone()));
         let reads = Reads::Alone { viewer, passage: None, may_enter: true };
-        Self { context, lease, stitch: Stitch::new(encoding), reads }
+        Self { context, lease, seen, stitch: Stitch::new(encoding), reads }
     }
 
     /// The next bytes to send; none when the stream is over and has to be [finished](Self::finish).
@@ -76,6 +79,7 @@ impl CompressedViewer {
                     match read {
                         Read::Piece(piece, after) => {
                             *reader = after;
+                            self.seen.stands(crate::sight::Place::Live(past.view.clone(), reader.next()));
                             return Ok(Some(self.stitch.add(&piece)));
                         }
                         Read::Nothing => tokio::select! {
@@ -112,7 +116,7 @@ impl CompressedViewer {
     fn leave(&mut self) {
         if let Reads::OnTrack { past, reader, .. } = &self.reads {
             let viewer = Viewer::risen(self.context.clone(), past.clone(), reader.clone());
-            let viewer = Box::new(viewer.leased(self.lease.clone()));
+            let viewer = Box::new(viewer.leased(self.lease.clone()).seen(self.seen.clone()));
             self.reads = Reads::Alone { viewer, passage: None, may_enter: true };
         }
     }
