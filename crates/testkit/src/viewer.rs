@@ -162,7 +162,8 @@ impl Viewer {
         }
     }
 
-    /// Watches until the end, reconnecting as often as it takes.
+    /// Watches until the end, reconnecting as often as it takes. Who had everything but the event `end` when
+    /// the connection broke is told by a 204 that there is nothing more.
     ///
     /// # Errors
     /// If there was no end within `deadline`.
@@ -171,6 +172,9 @@ impl Viewer {
             while self.history.end.is_none() {
                 if !self.is_connected() {
                     let status = self.reconnect(deadline).await?;
+                    if status == 204 && !self.last_event_id.is_empty() {
+                        break;
+                    }
                     anyhow::ensure!(status == 200, "status {status} before the end was seen");
                 } else if !matches!(self.next().await, Ok(Some(_))) {
                     self.drop_connection();
