@@ -3,9 +3,11 @@
 mod support;
 
 use std::fs;
+use std::sync::OnceLock;
 
 use runcast_protocol::{State, Step};
 use runcast_testkit::{Process, Redis, Sidecar, eventually};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use support::operator::Operator;
 use support::{Lanes, RUN, SOON, call};
@@ -16,6 +18,19 @@ struct Started {
     operator: Operator,
     lanes: Lanes,
     process: Process,
+    /// The agent's process group, once it is known.
+    known: OnceLock<i32>,
+}
+
+/// An agent outlives a sidecar that is killed, as it should; not its test.
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.process.kill9();
+        let group = self.known.get().and_then(|group| Pid::from_raw(*group));
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// Says `x` again and again, and so do its children; the shell says its own pid first.
@@ -33,13 +48,14 @@ impl Started {
         let redis = Redis::start().await;
         let process = set(Sidecar::new(&redis.url(), RUN, "a")).exec(&["bash", "-c", script]);
         let (operator, lanes) = (Operator::of(&redis.url()), Lanes::of(&redis.url()));
-        Self { redis, operator, lanes, process }
+        Self { redis, operator, lanes, process, known: OnceLock::new() }
     }
 
     /// The agent's process group, once it has said its pid.
     async fn group(&self) -> i32 {
         let first_line = async || self.lanes.text().await?.split_once('\n')?.0.parse().ok();
-        eventually("the agent says its pid", SOON, first_line).await
+        let group = eventually("the agent says its pid", SOON, first_line).await;
+        *self.known.get_or_init(|| group)
     }
 
     /// Waits until the agent has said more than it has now.
@@ -282,7 +298,7 @@ async fn a_command_in_the_middle_of_which_redis_restarts_is_finished() {
         "trap '' TERM; echo $$; while :; do sleep 0.01; done",
     ]);
     let (operator, lanes) = (Operator::of(&redis.url()), Lanes::of(&redis.url()));
-    let mut agent = Started { redis, operator, lanes, process };
+    let mut agent = Started { redis, operator, lanes, process, known: OnceLock::new() };
     agent.group().await;
     agent.operator.issue("c1", json!({"action": "stop", "grace_ms": 2000})).await;
     agent.operator.said("c1", Step::Accepted).await;
