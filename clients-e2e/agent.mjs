@@ -1,11 +1,13 @@
-// The agent of the test: `node agent.mjs SEED SECONDS` writes textFor(SEED) in small pieces, cut
-// anywhere (in the middle of a character, too), with log records between the lines.
+// The agent of the test: `node agent.mjs SEED SECONDS [FILE]` writes textFor(SEED) in small pieces, cut
+// anywhere (in the middle of a character, too), with log records between the lines. With FILE, the last
+// piece waits until there is such a file.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { writeSync } from 'node:fs';
+import { existsSync, writeSync } from 'node:fs';
 import { numbers, textFor } from './text.mjs';
 
-const [seed, seconds] = process.argv.slice(2).map(Number);
+const [seed, seconds] = process.argv.slice(2, 4).map(Number);
+const awaited = process.argv[4];
 const random = numbers(seed + 1);
 const bytes = Buffer.from(textFor(seed));
 
@@ -21,7 +23,10 @@ for (let at = 0; at < bytes.length;) {
 let lineStart = true;
 let records = 0;
 let behind = 0;
-for (const piece of pieces) {
+for (const [number, piece] of pieces.entries()) {
+  if (awaited && number === pieces.length - 1) {
+    while (!existsSync(awaited)) await sleep(20);
+  }
   if (lineStart && random() < 0.2) {
     const record = { timestamp: new Date().toISOString(), level: 'info', message: `record ${++records}` };
     writeSync(1, `${JSON.stringify(record)}\n`);

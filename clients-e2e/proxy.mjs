@@ -6,13 +6,15 @@ import { numbers } from './text.mjs';
 
 /**
  * Forwards to 127.0.0.1:`target` and cuts the first `cuts` connections that carry an answer.
- * Resolves to `{port, requests, cut, close}`: `requests` are the requests' Last-Event-ID values in
- * their order (null: none was sent), `cut` counts the cuts.
+ * Resolves to `{port, requests, cut, allCut, close}`: `requests` are the requests' Last-Event-ID values in
+ * their order (null: none was sent), `cut` counts the cuts, `allCut` resolves after the last of them.
  */
 export function startProxy({ target, seed, cuts }) {
   const random = numbers(seed);
   const open = new Set();
   const proxy = { requests: [], cut: 0 };
+  let tellAllCut;
+  proxy.allCut = new Promise((resolve) => (tellAllCut = resolve));
 
   const server = net.createServer((client) => {
     const upstream = net.connect(target, '127.0.0.1');
@@ -37,7 +39,7 @@ export function startProxy({ target, seed, cuts }) {
     let timer;
     const cut = (last) => {
       if (client.destroyed) return;
-      proxy.cut++;
+      if (++proxy.cut === cuts) tellAllCut();
       if (last?.length) client.write(last);
       if (proxy.cut % 2) client.resetAndDestroy();
       else client.end();

@@ -3,7 +3,8 @@
 //
 // `node sse.mjs BIN_DIR PYTHON`; SEED=n repeats a run.
 
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startProxy } from './proxy.mjs';
@@ -30,7 +31,12 @@ await conclude(async () => {
   const readers = await Promise.all(
     Object.entries(clients).map(([name, command], index) => startReader(name, command, fanout, index)),
   );
-  const writers = Object.entries(agents).map(([variation, agentSeed]) => startAgent(variation, agentSeed));
+  // How soon a client comes back is its own affair, so the agents end only when every cut was made.
+  const folder = mkdtempSync(path.join(tmpdir(), 'runcast-cuts-'));
+  atEnd(() => rmSync(folder, { recursive: true, force: true }));
+  const allCut = path.join(folder, 'all-cut');
+  Promise.all(readers.map(({ proxy }) => proxy.allCut)).then(() => writeFileSync(allCut, ''));
+  const writers = Object.entries(agents).map(([variation, agentSeed]) => startAgent(variation, agentSeed, allCut));
   for (const { name, exit } of writers) {
     exit.then((code) => code === 0 || console.error(`clients-e2e: ${name} exited with ${code}`));
   }
@@ -48,8 +54,8 @@ async function startServices() {
   return { fanout };
 }
 
-function startAgent(variation, agentSeed) {
-  const agent = [process.execPath, path.join(here, 'agent.mjs'), agentSeed, SECONDS_OF_SPEECH];
+function startAgent(variation, agentSeed, lastPieceAfter) {
+  const agent = [process.execPath, path.join(here, 'agent.mjs'), agentSeed, SECONDS_OF_SPEECH, lastPieceAfter];
   return start(
     `sidecar ${variation}`,
     path.join(binDir, 'runcast-sidecar'),
