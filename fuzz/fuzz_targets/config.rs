@@ -38,6 +38,13 @@ fuzz_target!(|bytes: &[u8]| {
             &[],
         )
         .err(),
+        load_from::<runcast_replay::config::Config>(
+            runcast_replay::config::DEFAULTS,
+            file,
+            environment.clone(),
+            &[],
+        )
+        .err(),
         load_from::<runcast_publisher_sidecar::config::Config>(
             runcast_publisher_sidecar::config::DEFAULTS,
             file,

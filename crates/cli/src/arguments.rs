@@ -123,6 +123,9 @@ pub(crate) struct TailOptions {
     /// Where to begin: start is all that is kept, now skips it, snapshot gets the text so far at once.
     #[arg(long, value_enum, default_value_t = From::Start)]
     pub(crate) from: From,
+    /// On a terminal, write what agents wrote as it is, not only its text and colours: it may steer the terminal.
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,6 +19,7 @@ mod send;
 mod server;
 mod table;
 mod tail;
+mod terminal;
 mod token;
 mod watch;
 

@@ -45,6 +45,9 @@ pub(crate) struct ReplayOptions {
     /// Only these variations.
     #[arg(long, visible_alias = "variation", value_name = "LIST", value_delimiter = ',')]
     variations: Vec<VariationId>,
+    /// On a terminal, write what agents wrote as it is, not only its text and colours: it may steer the terminal.
+    #[arg(long)]
+    raw: bool,
 }
 
 /// How fast; none for as fast as it goes.
@@ -64,7 +67,7 @@ enum Place {
 /// # Errors
 /// If the replay service refuses, or what it says cannot be understood.
 pub(crate) async fn run(options: ReplayOptions, replay: Server) -> anyhow::Result<ExitCode> {
-    let mut tail = Tail::new(replay, &options.run, &options.variations);
+    let mut tail = Tail::new(replay, &options.run, &options.variations, options.raw);
     // A run that is not known is refused by the stream itself.
     tail.learn().await;
     let state = tail.follow(path(&options)).await?;

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::arguments::Format;
 use crate::control::{self, ControlPlane, command_state, signed};
+use crate::terminal::one_line;
 
 /// Tell a run's agents what to do, and show each step of what becomes of it.
 ///
@@ -193,7 +194,7 @@ impl Printer {
                             .unwrap_or_default();
                         let result =
                             result.filter(|result| !result.is_null()).map(|result| result.to_string());
-                        let said = [Some(step.reason.clone()), result].into_iter().flatten();
+                        let said = [Some(one_line(&step.reason)), result].into_iter().flatten();
                         let said: Vec<_> = said.filter(|text| !text.is_empty()).collect();
                         let line = format!(
                             "{:<16} {state:<10} {after:>9}  {}",

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::terminal::one_line;
+
 /// On which side a column's cells line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -12,9 +14,8 @@ pub(crate) enum Side {
 /// A table with a line of headings. What comes from elsewhere must not steer the terminal: control
 /// characters become spaces. The last column is as wide as it likes.
 pub(crate) fn table<const N: usize>(columns: [(&str, Side); N], rows: &[[String; N]]) -> String {
-    let clean = |cell: &str| cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let width = |index: usize| {
         let cells = rows.iter().map(|row| row[index].chars().count());
         cells.max().unwrap_or(0).max(columns[index].0.len())

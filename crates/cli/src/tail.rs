@@ -51,7 +51,7 @@ impl RunInfo {
 /// # Errors
 /// If the fan-out refuses, or what it says cannot be understood.
 pub(crate) async fn run(options: TailOptions, fanout: Server) -> anyhow::Result<ExitCode> {
-    let mut tail = Tail::new(fanout, &options.run, &options.variations);
+    let mut tail = Tail::new(fanout, &options.run, &options.variations, options.raw);
     if !tail.learn().await {
         tail.note(&format!("nothing is known of run {} yet; waiting for it", options.run));
     }
@@ -101,13 +101,15 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// A run, or some variations of it, that `server` tells of.
-    pub(crate) fn new(server: Server, run: &RunId, variations: &[VariationId]) -> Self {
+    /// A run, or some variations of it, that `server` tells of. What agents write reaches a terminal as it is
+    /// only if it is to be `raw`.
+    pub(crate) fn new(server: Server, run: &RunId, variations: &[VariationId], raw: bool) -> Self {
         let colour = |choice| choice != ColorChoice::Never;
         let terminal = Terminal {
             words_in_colour: colour(AutoStream::choice(&io::stdout())),
             notes_in_colour: colour(AutoStream::choice(&io::stderr())),
             shared: io::stdout().is_terminal() && io::stderr().is_terminal(),
+            guarded: io::stdout().is_terminal() && !raw,
         };
         let mut screen = Screen::new(terminal);
         screen.expect(variations.len());

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::arguments::Format;
 use crate::control::{self, ControlPlane, run_state, signed};
 use crate::send::WatchOptions;
+use crate::terminal::one_line;
 
 /// Runs the command.
 ///
@@ -46,7 +47,8 @@ fn print(out: &mut impl Write, run: &proto::Run, seen: &mut HashMap<String, RunS
         let time = control::time(variation.update_time.as_ref());
         let time = time.map(|time| format!("{time:.0}")).unwrap_or_default();
         let state = run_state(variation.state());
-        let line = format!("{time:<20} {:<16} {state:<10} {}", variation.variation_id, variation.reason);
+        let line =
+            format!("{time:<20} {:<16} {state:<10} {}", variation.variation_id, one_line(&variation.reason));
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

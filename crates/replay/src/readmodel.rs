@@ -21,6 +21,7 @@ mod work;
 pub use answers::{list, rebuild, show};
 pub use catalog::Catalog;
 pub use dead::{dead_letters, requeue};
+pub use list::ListRequest;
 pub use report::{ErrorReport, Micros, RunSummary, VariationSummary, Volume};
 pub use summary::Summary;
 

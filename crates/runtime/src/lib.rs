@@ -10,7 +10,7 @@ pub mod cors;
 pub mod duration;
 pub mod health;
 pub mod http;
-mod logs;
+pub mod logs;
 pub mod message_traces;
 mod metrics;
 mod panics;

@@ -92,7 +92,7 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt:
             // A backtrace is for reading. No line of it begins as one of ours does.
             '\n' => writer.write_str("\n    ")?,
             '\t' => writer.write_char('\t')?,
-            _ if character.is_control() || REORDERS.contains(&character) => {
+            _ if character.is_control() || reorders(character) => {
                 write!(writer, "{}", character.escape_unicode())?;
             }
             _ => writer.write_char(character)?,
@@ -101,11 +101,11 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt:
     Ok(())
 }
 
-/// Characters that break lines or show text in another order than it has (<https://trojansource.codes>).
-const REORDERS: [char; 11] = [
-    '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-    '\u{2067}', '\u{2068}', '\u{2069}',
-];
+/// Whether a character breaks lines or shows text in another order than it has (<https://trojansource.codes>).
+#[must_use]
+pub fn reorders(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
 
 #[cfg(test)]
 mod tests {

@@ -281,7 +281,10 @@ async fn an_answer_may_take_the_socket_over() {
     }
     let (first, second) = seen.split_once("hello").unwrap();
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
-    assert!(second.starts_with("HTTP/1.1 200 OK\r\nx-kind: taken\r\ndate: "), "{second}");
+    assert!(
+        second.starts_with("HTTP/1.1 200 OK\r\nx-kind: taken\r\nx-content-type-options: nosniff\r\ndate: "),
+        "{second}"
+    );
     assert!(second.ends_with("transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n"), "{second}");
     client.write_all(b"echo").await.unwrap();
     let mut rest = Vec::new();

@@ -16,7 +16,7 @@ use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use runcast_runtime::Shutdown;
 use runcast_runtime::http::{
     Body, CanTakeOver, ClientAddress, ClientHeader, Http2Options, Proxies, ServeOptions, Tls, TlsConfig,
-    Upgrade, empty, full, serve,
+    Upgrade, empty, full, problem, serve,
 };
 use runcast_runtime::rates::Rate;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -68,6 +68,7 @@ async fn answer(request: &Request<Incoming>, may_answer: &Semaphore) -> Response
             Response::new(StreamBody::new(chunks).boxed_unsync())
         }
         "/panic" => panic!("as asked"),
+        "/missing" => problem(StatusCode::NOT_FOUND, "there is no such thing"),
         "/echo" => {
             let mut response = Response::new(empty());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -174,6 +175,27 @@ async fn the_same_port_speaks_http_1() {
         client.write_all(&request[1..]).await.unwrap();
         timeout(SOON, client.read_exact(&mut head)).await.unwrap().unwrap();
         assert_eq!(&head, b"HTTP/1.1 200");
+    }
+}
+
+#[tokio::test]
+async fn browsers_are_not_to_guess_and_caches_not_to_keep_refusals() {
+    let server = server(http2()).await;
+    let client = server.connect().await;
+    for (path, kept) in [("/", None), ("/missing", Some("no-store"))] {
+        let answer = get(&client, path).await.unwrap();
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers().get("cache-control").map(|value| value.to_str().unwrap()), kept);
+
+        let mut http1 = TcpStream::connect(server.address).await.unwrap();
+        http1
+            .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut seen = String::new();
+        timeout(SOON, http1.read_to_string(&mut seen)).await.unwrap().unwrap();
+        assert!(seen.contains("\r\nx-content-type-options: nosniff\r\n"), "{seen}");
+        assert_eq!(seen.contains("\r\ncache-control: no-store\r\n"), kept.is_some(), "{seen}");
     }
 }
 
@@ -296,6 +318,8 @@ async fn requests_come_at_a_rate_for_whom_a_trusted_proxy_names() {
         answers.push(answer.status().as_u16());
         if answer.status() == 429 {
             assert_eq!(answer.headers()["retry-after"], "1");
+            assert_eq!(answer.headers()["cache-control"], "no-store");
+            assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
             assert!(text(Ok(answer)).await.contains("too many requests from your address"));
         }
     }

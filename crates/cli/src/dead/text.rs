@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::ago::ago;
 use crate::dead::LetterId;
 use crate::dead::letters::Kept;
+use crate::terminal::lines;
 
 /// Longest reason that a table shows.
 const MAX_REASON: usize = 100;
@@ -34,7 +35,7 @@ pub(crate) fn table(letters: &[Kept], now: Timestamp) -> String {
             ago(letter.time, now),
             letter.lane.to_string(),
             letter.bytes,
-            printable(&reason.replace('\n', " ")),
+            lines(&reason.replace('\n', " ")),
         );
     }
     text
@@ -57,9 +58,9 @@ pub(crate) fn whole(id: LetterId, letter: &DeadLetter, now: Timestamp) -> String
         "id        {id}\ntime      {}, {}\nlane      {lane}\nsequence  {sequence}\nreason    {}\nbytes     {}\n\n{}\n",
         timestamp::Text(*time),
         ago(*time, now),
-        printable(reason),
+        lines(reason),
         original.len(),
-        printable(original_text.trim_end()),
+        lines(original_text.trim_end()),
     )
 }
 
@@ -77,19 +78,6 @@ pub(crate) fn json(id: LetterId, letter: DeadLetter) -> serde_json::Result<Strin
     let original = String::from_utf8_lossy(&letter.original);
     let original = Json::parse(&original).unwrap_or_else(|_| Json::string(&original));
     serde_json::to_string_pretty(&Whole { kept: Kept::new(id, letter), original })
-}
-
-/// What must not steer the terminal is written out, all but line ends and tabs.
-fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            safe.extend(c.escape_default());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 /// JSON in indented lines; the order of its keys and the text of its numbers stay as they are.

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use runcast_protocol::{End, Gap, GapReason, Message, MessageType, State, Status};
 use serde_json::Value;
 
+use crate::terminal::one_line;
+
 /// Longest line that is shown of a message.
 const MAX_LEN: usize = 1000;
 
@@ -22,7 +24,7 @@ pub(crate) fn message(message: &Message) -> String {
             message.content.to_text().unwrap_or(message.content.as_str().into())
         )
     });
-    one_line(&text)
+    short(&text)
 }
 
 /// `12:30:01 warn  the message key=value`
@@ -84,10 +86,10 @@ pub(crate) fn end(end: &End) -> String {
     text
 }
 
-/// What agents log must not steer the terminal.
-fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().take(MAX_LEN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() < text.len() {
+/// As one line, of a length that can be read.
+fn short(text: &str) -> String {
+    let mut line: String = one_line(text).chars().take(MAX_LEN).collect();
+    if text.chars().nth(MAX_LEN).is_some() {
         line.push('…');
     }
     line

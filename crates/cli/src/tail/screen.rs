@@ -1,5 +1,6 @@
 //! How several agents share one terminal. Pure: events and the time in, pieces to write out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Color, Style};
 use runcast_protocol::VariationId;
 use tokio::time::Instant;
+
+use crate::terminal::Words;
 
 /// Words that end in the middle of a line are held until their agent pauses for so long …
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,6 +36,8 @@ pub(crate) struct Terminal {
     pub(crate) notes_in_colour: bool,
     /// Both are the same terminal: a note must not break a line.
     pub(crate) shared: bool,
+    /// A person reads: of what agents write, only text and colours are shown.
+    pub(crate) guarded: bool,
 }
 
 /// Something to write.
@@ -51,6 +56,7 @@ pub(crate) struct Screen {
     /// Whether more than one variation is watched: then lines begin with their variation's name.
     several: bool,
     pens: BTreeMap<VariationId, Pen>,
+    guards: BTreeMap<VariationId, Words>,
     /// Whose line the cursor is in; none at the beginning of one.
     open: Option<VariationId>,
     notes: Vec<String>,
@@ -72,6 +78,7 @@ impl Screen {
             terminal,
             several: false,
             pens: BTreeMap::new(),
+            guards: BTreeMap::new(),
             open: None,
             notes: Vec::new(),
             notes_since: None,
@@ -86,12 +93,16 @@ impl Screen {
 
     /// An agent said something.
     pub(crate) fn words(&mut self, variation: &VariationId, text: &str, now: Instant) {
+        let mut text = Cow::Borrowed(text);
+        if self.terminal.guarded {
+            text = self.guards.entry(variation.clone()).or_default().take(&text).into();
+        }
         if text.is_empty() {
             return;
         }
         if !self.several {
             self.open = (!text.ends_with('\n')).then(|| variation.clone());
-            self.ready.push(Piece::Words(text.to_owned()));
+            self.ready.push(Piece::Words(text.into_owned()));
             return self.tick(now);
         }
         let colour = COLOURS[self.pens.len() % COLOURS.len()];
@@ -105,7 +116,7 @@ impl Screen {
             pen.first = now;
         }
         pen.last = now;
-        pen.held.push_str(text);
+        pen.held.push_str(&text);
         if let Some(end) = pen.held.rfind('\n') {
             let rest = pen.held.split_off(end + 1);
             let lines = std::mem::replace(&mut pen.held, rest);
@@ -191,14 +202,20 @@ impl Screen {
     /// Writes a piece of a variation's line, at most one line end, at its end.
     fn emit(&mut self, variation: &VariationId, text: &str) {
         let mut words = String::new();
+        let (style, width) = (self.style(variation), self.width());
+        let name = format!("{style}{:width$} |{style:#} ", variation.as_str());
         if self.open.as_ref() != Some(variation) {
             if self.open.is_some() {
                 words.push('\n');
             }
-            let (style, width) = (self.style(variation), self.width());
-            words += &format!("{style}{:width$} |{style:#} ", variation.as_str());
+            words += &name;
         }
-        words.push_str(text);
+        if self.terminal.guarded {
+            // Who begins the line again must not write another's name there.
+            words += &text.replace('\r', &format!("\r{name}"));
+        } else {
+            words += text;
+        }
         self.open = (!text.ends_with('\n')).then(|| variation.clone());
         // Colours that the agent left on must not reach the next one's lines.
         if self.terminal.words_in_colour && text.contains('\x1b') {
@@ -256,6 +273,19 @@ mod tests {
         }
         screen.finish();
         assert_eq!(words(&mut screen), "");
+    }
+
+    #[test]
+    fn on_a_terminal_nobody_steers_or_takes_another_name() {
+        let mut screen = Screen::new(Terminal { guarded: true, ..Terminal::default() });
+        let now = Instant::now();
+        screen.words(&variation("a"), "\x1b]0;tit", now);
+        screen.words(&variation("a"), "le\x07 x\x1b[1m\x1b[2", now);
+        screen.words(&variation("a"), "Jy\n", now);
+        assert_eq!(words(&mut screen), " x\x1b[1my\n");
+        screen.expect(2);
+        screen.words(&variation("a"), "10 %\rb | done\r\n", now);
+        assert_eq!(words(&mut screen), "a | 10 %\ra | b | done\ra | \n");
     }
 
     #[test]

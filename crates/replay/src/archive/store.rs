@@ -1,6 +1,8 @@
 //! Object storage: a folder, S3, Google Cloud Storage or Azure, by its address.
 
+use std::fs::DirBuilder;
 use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +90,9 @@ impl Store {
                  choose one that this user may write to"
             ))
         };
-        std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+        // What agents said is for this user alone; a folder that was there keeps its mode.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| failed(&error))?;
         let objects = LocalFileSystem::new_with_prefix(&folder).map_err(|error| failed(&error))?;
         // What Redis is told to forget must survive a power cut here.
         let objects = objects.with_fsync(true).with_automatic_cleanup(true);
@@ -200,6 +204,19 @@ mod tests {
             let error = Store::open(url).unwrap_err().to_string();
             assert!(error.contains("archive.url") && error.contains(url), "{error}");
             assert!(error.contains("file:///folder") || error.contains("choose"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_made_is_for_this_user_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/b");
+        let url = Url::from_directory_path(&folder).unwrap();
+        Store::open(url.as_str()).unwrap();
+        for made in [&folder, folder.parent().unwrap()] {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }
 }

@@ -17,7 +17,7 @@ const MAX_PAGE: usize = 1000;
 
 /// What a client asks of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ListRequest {
+pub struct ListRequest {
     /// Empty: all.
     states: BTreeSet<&'static str>,
     prefix: String,
@@ -69,7 +69,7 @@ impl ListRequest {
     ///
     /// # Errors
     /// [`Error::BadRequest`] naming the parameter that is wrong, and what it should be.
-    pub(super) fn parse(query: &str) -> Result<Self, Error> {
+    pub fn parse(query: &str) -> Result<Self, Error> {
         let mut request = Self {
             states: BTreeSet::new(),
             prefix: String::new(),

@@ -19,7 +19,7 @@ use super::patience::held;
 use super::socket::Socket;
 use super::takeover::Desk;
 use super::upgrade::Switch;
-use super::{Body, CanTakeOver};
+use super::{Body, CanTakeOver, guard};
 
 /// What a connection may hold of a request's head, and of an answer not yet written, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -59,9 +59,13 @@ where
         async move {
             let (place, answer) = match answer {
                 Ok(admitted) => admitted,
-                Err(refusal) => return Ok(*refusal),
+                Err(mut refusal) => {
+                    guard(&mut refusal);
+                    return Ok(*refusal);
+                }
             };
             let mut response = answer.await;
+            guard(&mut response);
             let place = match upgrade {
                 Some(on) => switching.offer(on, &mut response, place),
                 None => Some(place),

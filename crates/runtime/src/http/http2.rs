@@ -18,11 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Body;
 use super::clients::admit;
 use super::connection::Context;
 use super::http1::End;
 use super::patience::{held, paced, patient};
+use super::{Body, guard};
 
 /// Of an answer, what may wait for its client beside the piece that it was last given, in bytes.
 const SEND_BUFFER: usize = 32 * 1024;
@@ -72,9 +72,14 @@ where
         async move {
             let (place, answer) = match answer {
                 Ok(admitted) => admitted,
-                Err(refusal) => return Ok(*refusal),
+                Err(mut refusal) => {
+                    guard(&mut refusal);
+                    return Ok(*refusal);
+                }
             };
-            Ok::<_, Infallible>(answer.await.map(|body| held(paced(body), Some(place))))
+            let mut response = answer.await;
+            guard(&mut response);
+            Ok::<_, Infallible>(response.map(|body| held(paced(body), Some(place))))
         }
     });
     let mut connection = pin!(

@@ -96,10 +96,19 @@ async fn attempt(socket: impl AsyncRead + AsyncWrite, bytes: Vec<u8>) -> String 
     let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     match status {
         None | Some("101") => "cut off".into(),
-        Some(status) if status.starts_with('4') => "4xx".into(),
+        Some(status) if status.starts_with('4') && is_guarded(&text) => "4xx".into(),
         Some("200") if grpc_status(&text).is_some_and(|code| code != "0") => "gRPC error".into(),
         Some(_) => text.lines().next().unwrap_or_default().to_owned(),
     }
+}
+
+/// Whether browsers are told not to guess what a refusal is, and caches not to keep it. What cannot be read as
+/// a request at all is answered before anybody sees it, without a body.
+fn is_guarded(answer: &str) -> bool {
+    let head = answer.split_once("\r\n\r\n").map_or(answer, |(head, _)| head).to_ascii_lowercase();
+    !head.contains("\r\ncontent-type:")
+        || head.contains("\r\nx-content-type-options: nosniff")
+            && head.contains("\r\ncache-control: no-store")
 }
 
 /// Whether an answer says what it is: a gRPC call's status may come at its end.
