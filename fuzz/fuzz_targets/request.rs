@@ -28,9 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
     let query = String::from_utf8_lossy(lines.next().unwrap_or_default());
     let mut headers = HeaderMap::new();
     for line in lines {
-        let (Some(name), Ok(value)) =
-            (line.first().and_then(|at| NAMES.get(usize::from(*at))), HeaderValue::from_bytes(&line[1..]))
-        else {
+        let (Some(name), Ok(value)) = (
+            line.first().and_then(|at| NAMES.get(usize::from(*at))),
+            HeaderValue::from_bytes(line.get(1..).unwrap_or_default()),
+        ) else {
             continue;
         };
         headers.append(HeaderName::from_static(name), value);

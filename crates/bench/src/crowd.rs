@@ -2,7 +2,7 @@
 //! server's too.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustls::ClientConfig;
 
 use crate::frames::Frames;
+use crate::line::Line;
 use crate::marker::{Finder, Mark, now};
+use crate::server::Server;
 
 /// What a viewer asks for.
 #[derive(Debug, Clone, Default)]
@@ -56,13 +59,14 @@ pub struct Crowd {
     viewers: mpsc::Sender<Viewer>,
     reader: Option<JoinHandle<Vec<Viewer>>>,
     port: u16,
+    tls: Option<Arc<ClientConfig>>,
     count: u64,
     follows_ids: bool,
 }
 
 #[derive(Debug)]
 struct Viewer {
-    socket: TcpStream,
+    socket: Line,
     /// Number of the last message; 0 before the first.
     last: u64,
     has_answer: bool,
@@ -79,11 +83,11 @@ enum Reading {
 }
 
 impl Crowd {
-    /// Nobody yet. Viewers that are to come back must follow the events' ids, which costs more.
+    /// Nobody yet, of this server. Viewers that are to come back must follow the events' ids, which costs more.
     ///
     /// # Errors
     /// If there can be no epoll.
-    pub fn new(port: u16, follows_ids: bool) -> anyhow::Result<Self> {
+    pub fn new(server: &Server, follows_ids: bool) -> anyhow::Result<Self> {
         let poll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let seen = Arc::new(Seen::default());
         let (viewers, arriving) = mpsc::channel();
@@ -91,7 +95,8 @@ impl Crowd {
             let (poll, seen) = (poll.clone(), seen.clone());
             move || read(&poll, &seen, &arriving)
         });
-        Ok(Self { seen, poll, viewers, reader: Some(reader), port, count: 0, follows_ids })
+        let (port, tls) = (server.port, server.tls.clone());
+        Ok(Self { seen, poll, viewers, reader: Some(reader), port, tls, count: 0, follows_ids })
     }
 
     /// What the viewers saw.
@@ -104,9 +109,9 @@ impl Crowd {
     /// # Errors
     /// If it cannot connect.
     pub fn join(&mut self, ask: &Ask) -> anyhow::Result<()> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).context("a viewer cannot connect")?;
+        let mut socket = Line::connect(self.port, self.tls.as_ref())?;
         request(&mut socket, ask)?;
-        socket.set_nonblocking(true)?;
+        socket.set_nonblocking()?;
         let last = ask.seen.as_ref().map_or(0, |(_, number)| *number);
         let reading = if self.follows_ids {
             let (id, _) = ask.seen.clone().unwrap_or_default();
@@ -208,7 +213,7 @@ pub fn stalled(port: u16, ask: &Ask) -> anyhow::Result<TcpStream> {
     Ok(socket)
 }
 
-fn request(socket: &mut TcpStream, ask: &Ask) -> anyhow::Result<()> {
+fn request(socket: &mut impl Write, ask: &Ask) -> anyhow::Result<()> {
     let mut head = format!("GET /v1/runs/{}/events?{} HTTP/1.1\r\nHost: localhost\r\n", ask.run, ask.query);
     if let Some((id, _)) = &ask.seen {
         head.push_str(&format!("Last-Event-ID: {id}\r\n"));
@@ -230,11 +235,20 @@ fn read(poll: &OwnedFd, seen: &Seen, arriving: &mpsc::Receiver<Viewer>) -> Vec<V
                 viewers.extend(arriving.try_iter());
             }
             let Some(viewer) = viewers.get_mut(index) else { continue };
-            match viewer.socket.read(&mut buffer) {
-                Ok(0) => viewer.close(poll, seen),
-                Ok(length) => viewer.take(&buffer[..length], seen),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => viewer.close(poll, seen),
+            // Of what TLS has decrypted, the kernel does not know.
+            let reads_all = matches!(viewer.socket, Line::Tls(_));
+            loop {
+                match viewer.socket.read(&mut buffer) {
+                    Ok(length @ 1..) => viewer.take(&buffer[..length], seen),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Ok(_) | Err(_) => {
+                        viewer.close(poll, seen);
+                        break;
+                    }
+                }
+                if !reads_all {
+                    break;
+                }
             }
         }
     }
@@ -280,7 +294,7 @@ impl Viewer {
     fn close(&mut self, poll: &OwnedFd, seen: &Seen) {
         if !std::mem::replace(&mut self.is_closed, true) {
             seen.closed.fetch_add(1, Ordering::Relaxed);
-            let _ = epoll::delete(poll, &self.socket);
+            let _ = epoll::delete(poll, self.socket.as_fd());
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod crowd;
 pub mod floor;
 pub mod frames;
+pub mod line;
 pub mod marker;
 pub mod outcome;
 pub mod publish;

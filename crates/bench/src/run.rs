@@ -28,6 +28,8 @@ pub enum Scenario {
     S5,
     /// One stalled viewer, and one who reads a byte a second, among 1,000.
     S6,
+    /// What TLS costs the fan-out: 500 viewers, 20 messages a second; 2,000 viewers to whom nothing is said.
+    S8,
 }
 
 /// What to play, and how.
@@ -134,7 +136,7 @@ fn plays<'a>(scenario: Scenario, systems: &[System], setting: &'a Setting) -> Ve
         plays.push(Play { what, play });
     };
     let scaled = |count: usize| (count / setting.scale).max(1);
-    for &system in systems {
+    for &system in systems.iter().filter(|system| scenario == Scenario::S8 || **system != System::OursTls) {
         let (ours, python) = (system == System::Ours, is_python(system));
         match scenario {
             Scenario::S1 => {
@@ -156,7 +158,9 @@ fn plays<'a>(scenario: Scenario, systems: &[System], setting: &'a Setting) -> Ve
                 }
             }
             Scenario::S2 => add(format!("S2 {system:?}"), Box::new(move || many_runs(setting, system))),
-            Scenario::S3 => add(format!("S3 {system:?}"), Box::new(move || idle(setting, system))),
+            Scenario::S3 => {
+                add(format!("S3 {system:?}"), Box::new(move || idle(setting, "S3", system, 10_000)));
+            }
             Scenario::S4 => {
                 let plan = Plan::one_run(system, scaled(500));
                 let from = if python { 3000.0 } else { 30_000.0 };
@@ -183,7 +187,11 @@ fn plays<'a>(scenario: Scenario, systems: &[System], setting: &'a Setting) -> Ve
                 add("S6 without".into(), Box::new(move || a_stalled_one(setting, false)));
                 add("S6 with".into(), Box::new(move || a_stalled_one(setting, true)));
             }
-            Scenario::S5 | Scenario::S6 => {}
+            Scenario::S8 if system.is_ours() => {
+                add(format!("S8 {system:?}"), Box::new(move || one_run(setting, "S8", system, 500, 20.0)));
+                add(format!("S8 {system:?}, idle"), Box::new(move || idle(setting, "S8 idle", system, 2000)));
+            }
+            Scenario::S5 | Scenario::S6 | Scenario::S8 => {}
         }
     }
     plays

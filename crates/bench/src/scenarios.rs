@@ -64,25 +64,30 @@ pub fn many_runs(setting: &Setting, system: System) -> anyhow::Result<Outcome> {
     stage.measure(Outcome::new("S2", system, setting.round, runs, rate), setting.time)
 }
 
-/// S3: ten thousand viewers to whom nothing is said.
+/// S3: many viewers to whom nothing is said.
 ///
 /// # Errors
 /// If something does not come up.
-pub fn idle(setting: &Setting, system: System) -> anyhow::Result<Outcome> {
-    let viewers = setting.scaled(10_000);
+pub fn idle(
+    setting: &Setting,
+    scenario: &'static str,
+    system: System,
+    viewers: usize,
+) -> anyhow::Result<Outcome> {
+    let viewers = setting.scaled(viewers);
     let plan = Plan::one_run(system, 1);
     let stage = Stage::set(&plan, setting.programs)?;
     let pids = stage.server.pids();
     let (cpu, rss) = (usage::cpu_of(&pids)?, usage::rss_of(&pids)?);
     let begun = Instant::now();
-    let mut crowd = Crowd::new(stage.server.port, false)?;
+    let mut crowd = Crowd::new(&stage.server, false)?;
     for _ in 0..viewers {
         crowd.join(&plan.ask(0))?;
     }
     crowd.wait_for_answers(PATIENCE)?;
     let took = begun.elapsed();
     std::thread::sleep(Duration::from_secs(1));
-    let mut outcome = Outcome::new("S3", system, setting.round, viewers, 0.0);
+    let mut outcome = Outcome::new(scenario, system, setting.round, viewers, 0.0);
     let spent = (usage::cpu_of(&pids)? - cpu) as f64 / 1e9;
     outcome.connects_a_cpu_second = Some(viewers as f64 / spent);
     outcome.seconds = Some(took.as_secs_f64());
@@ -157,7 +162,7 @@ pub fn storm(setting: &Setting) -> anyhow::Result<Outcome> {
     let server = Server::start_at(System::Ours, setting.programs, redis.1, server.port)?;
     let reads = xranges(redis.1)?;
     let (begun, cpu) = (Instant::now(), usage::cpu_of(&server.pids())?);
-    let mut back = Crowd::new(server.port, true)?;
+    let mut back = Crowd::new(&server, true)?;
     for (number, seen) in stand.iter().enumerate() {
         back.join(&Ask { seen: Some(seen.clone()), ..plan.ask(number) })?;
     }

@@ -4,11 +4,15 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use runcast_testkit::Authority;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
 
+use crate::line::trusting;
 use crate::talker::Wire;
 use crate::usage;
 
@@ -22,6 +26,8 @@ pub enum System {
     /// runcast-fanout.
     #[default]
     Ours,
+    /// runcast-fanout over TLS.
+    OursTls,
     /// A bare epoll loop.
     Floor,
     /// nginx with nchan.
@@ -32,6 +38,13 @@ pub enum System {
     Python,
     /// FastAPI, one subscription.
     PythonShared,
+}
+
+impl System {
+    /// Whether it is runcast-fanout.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursTls)
+    }
 }
 
 /// Where programs are.
@@ -59,7 +72,10 @@ pub struct Server {
     pub wire: Wire,
     /// … and at which port.
     pub publish_port: u16,
+    /// How viewers connect, if over TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     _folder: Option<tempfile::TempDir>,
+    _certificates: Option<Authority>,
 }
 
 impl Process {
@@ -149,10 +165,21 @@ impl Server {
     /// As [`Server::start`].
     pub fn start_at(system: System, programs: &Programs, redis: u16, port: u16) -> anyhow::Result<Self> {
         let (mut wire, mut publish_port, mut folder) = (Wire::Message, redis, None);
+        let (mut tls, mut certificates) = (None, None);
         let mut command = match system {
             System::Ours => {
                 wire = Wire::Append;
                 ours(programs, redis, port)
+            }
+            System::OursTls => {
+                wire = Wire::Append;
+                let authority = Authority::new();
+                let mut command = ours(programs, redis, port);
+                command.env("RUNCAST__TLS__CERTIFICATE_FILE", authority.cert_file());
+                command.env("RUNCAST__TLS__KEY_FILE", authority.key_file());
+                tls = Some(trusting(&authority.ca_file())?);
+                certificates = Some(authority);
+                command
             }
             System::Floor => {
                 wire = Wire::Frame;
@@ -182,7 +209,7 @@ impl Server {
             // It says nothing of when it has found its Redis, and whoever comes before that hears nothing, ever.
             std::thread::sleep(Duration::from_secs(2));
         }
-        Ok(Self { process, port, wire, publish_port, _folder: folder })
+        Ok(Self { process, port, wire, publish_port, tls, _folder: folder, _certificates: certificates })
     }
 
     /// Its processes.
@@ -203,7 +230,7 @@ pub fn lacks(system: System, programs: &Programs) -> Option<String> {
     let there = |path: &Path, how: &str| (!path.exists()).then(|| format!("no {}: {how}", path.display()));
     match system {
         System::Floor => None,
-        System::Ours => there(&programs.fanout, "cargo build --release --bins"),
+        System::Ours | System::OursTls => there(&programs.fanout, "cargo build --release --bins"),
         System::Nchan | System::NchanRedis => {
             nchan().is_none().then(|| "no nginx with nchan: scripts/tools.sh bench".to_owned())
         }

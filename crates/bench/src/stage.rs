@@ -58,7 +58,7 @@ impl Plan {
 
     /// What viewer `number` asks for.
     pub fn ask(&self, number: usize) -> Ask {
-        let query = if self.system == System::Ours { "channels=output" } else { "" };
+        let query = if self.system.is_ours() { "channels=output" } else { "" };
         Ask { run: format!("run-{}", number % self.runs), query: query.into(), seen: None }
     }
 }
@@ -77,7 +77,7 @@ impl Stage {
         };
         let port = if wire == Wire::Post { server.publish_port } else { redis.1 };
         let mut talker = Talker::new(wire, port, plan.names())?;
-        let mut crowd = Crowd::new(server.port, plan.follows_ids)?;
+        let mut crowd = Crowd::new(&server, plan.follows_ids)?;
         for number in 0..plan.viewers {
             crowd.join(&plan.ask(number))?;
         }

@@ -63,6 +63,9 @@ impl fmt::Debug for RedisConfig {
 /// the client library and told as missed. The library's default of 32 drops most of any load.
 const DELIVERIES: usize = 65_536;
 
+/// What an address begins with, before `-cluster` or `-sentinel`.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
+
 impl RedisConfig {
     /// A configuration with the defaults, for tests and tools.
     pub fn new(url: impl Into<String>) -> Self {
@@ -80,10 +83,19 @@ impl RedisConfig {
     }
 
     pub(crate) fn is_tls(&self) -> bool {
-        self.url.starts_with("rediss")
+        self.url.starts_with("rediss") || self.url.starts_with("valkeys")
     }
 
     pub(crate) fn builder(&self) -> Result<Builder, BusError> {
+        let (scheme, _) = self.url.split_once("://").unwrap_or_default();
+        // The client library would speak to anything.
+        if !SCHEMES.contains(&scheme.trim_end_matches("-cluster").trim_end_matches("-sentinel")) {
+            return Err(BusError::Config(format!(
+                "redis.url {:?}: begin it with redis:// or, for TLS, rediss://; \
+                 for several servers with redis-sentinel://, rediss-sentinel://, redis-cluster:// or rediss-cluster://",
+                redacted(&self.url),
+            )));
+        }
         let mut config = Config::from_url(&self.url).map_err(|error| {
             let example = "redis://host:6379";
             BusError::Config(format!(
@@ -191,5 +203,27 @@ mod millis {
             0 => Err(de::Error::custom("must be at least 1 millisecond")),
             millis => Ok(Duration::from_millis(millis)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_redis_s_and_a_wrong_one_is_told_without_its_password() {
+        for url in
+            ["redis://h", "rediss-sentinel://u:p@h:1?node=g:2&sentinelServiceName=m", "valkeys-cluster://h:7"]
+        {
+            RedisConfig::new(url).builder().map(drop).unwrap();
+        }
+        for url in
+            ["http://u:hidden@h", "h:6379", "", "redis", "redis-unix://u:hidden@/s", "redis://u:hidden@"]
+        {
+            let error = RedisConfig::new(url).builder().map(drop).unwrap_err().to_string();
+            assert!(error.contains("redis.url") && error.contains("redis://"), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+        assert!(RedisConfig::new("valkeys://h").is_tls() && !RedisConfig::new("redis-sentinel://h").is_tls());
     }
 }
