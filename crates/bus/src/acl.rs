@@ -91,7 +91,7 @@ impl AclUser {
         let ours = ["control", "status"];
         User::new("runcast-control".into(), "*")
             .add(&WAIT.join(" "))
-            .add("+scan +time")
+            .add("+scan +time +cluster|shards")
             .select(
                 &format!("{READ} +mget"),
                 &of_run("%R~", &["control", "acks", "status", "lanes", "lease:*"]),
@@ -143,8 +143,7 @@ impl AclUser {
     /// for `runcast-control`, and only where it manages the users of runs.
     #[must_use]
     pub fn managing_users(mut self) -> Self {
-        let commands =
-            ["+acl|users", "+acl|getuser", "+acl|setuser", "+acl|deluser", "+client|kill", "+cluster|shards"];
+        let commands = ["+acl|users", "+acl|getuser", "+acl|setuser", "+acl|deluser", "+client|kill"];
         self.rules.extend(commands.map(ToOwned::to_owned));
         self.rules.push(format!("(+eval +hget +hset +hdel +hgetall ~{})", keys::CREDENTIALS));
         self

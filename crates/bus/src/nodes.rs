@@ -12,11 +12,25 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::supervise;
-use crate::{AclUser, Bus, BusError, sentinel};
+use crate::{AclUser, Bus, BusError, ServerInfo, sentinel};
 
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddress(Server);
+
+impl NodeAddress {
+    /// Name or IP address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+}
 
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,6 +198,16 @@ impl Node {
             std::future::pending::<()>().await;
         }
         self.before_7_2.store(false, Ordering::Relaxed);
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    /// [`BusError`] if it cannot be asked, or says something else.
+    pub async fn info(&self) -> Result<ServerInfo, BusError> {
+        let sections = ["memory", "stats", "replication"].map(Value::from);
+        let text: String = self.connected.ask("INFO", sections.into()).await?.convert()?;
+        ServerInfo::parse(&text).ok_or_else(|| BusError::Unreachable("this INFO is none".into()))
     }
 
     /// The names of its users. Cheap, unlike `ACL LIST`: Redis 7.0 takes 0.2 ms and more of each user for that, and

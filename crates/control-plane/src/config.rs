@@ -32,6 +32,7 @@ pub struct Config {
     pub stream: StreamConfig,
     pub auth: AuthConfig,
     pub acl: AclConfig,
+    pub servers: ServersConfig,
     pub redis: RedisConfig,
     pub admin: AdminConfig,
     pub telemetry: TelemetryConfig,
@@ -172,6 +173,15 @@ pub struct AclConfig {
     pub overlap: Duration,
     #[serde(with = "runcast_runtime::duration")]
     pub grace: Duration,
+}
+
+/// `[servers]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains each option")]
+pub struct ServersConfig {
+    #[serde(with = "runcast_runtime::duration")]
+    pub interval: Duration,
 }
 
 impl StreamConfig {

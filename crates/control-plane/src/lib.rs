@@ -27,6 +27,7 @@ pub mod run_log;
 pub mod run_service;
 pub mod runs;
 mod serve;
+mod servers;
 pub mod token_service;
 pub mod user_diff;
 mod user_keeper;
@@ -49,6 +50,7 @@ use crate::quotas::Quotas;
 use crate::run::RunContext;
 use crate::run_service::RunCalls;
 use crate::runs::Runs;
+use crate::servers::Servers;
 use crate::token_service::Tokens;
 use crate::users::Users;
 
@@ -87,6 +89,8 @@ pub async fn run(
     let callers = Callers::new(config.limits, metrics.clone());
     let quotas = Quotas::new(config.quotas.clone());
     let _quotas = AbortOnDropHandle::new(tokio::spawn(quotas.clone().watch(runs.clone())));
+    let _servers =
+        AbortOnDropHandle::new(tokio::spawn(Servers::connect(&context.bus)?.watch(config.servers)));
     let tokens = Tokens::new(context.bus.clone(), callers.clone());
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch(context.bus, health, reporter, shutdown.clone())));

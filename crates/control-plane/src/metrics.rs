@@ -23,6 +23,16 @@ pub const LIMITED: &str = "runcast.control.limited";
 pub const EXCESSES: &str = "runcast.control.quota.excesses";
 /// Redis users of runs that were found missing or not as they should be on a server, by reason.
 pub const USERS: &str = "runcast.control.users.mended";
+/// Whether a Redis server is there for us: it answers, and is primary or follows one. Each by server.
+pub const SERVER_IN_STEP: &str = "runcast.redis.server.in_step";
+/// Bytes that a Redis server uses.
+pub const SERVER_MEMORY: &str = "runcast.redis.server.memory.used";
+/// Bytes that a Redis server may use, where it is not as many as there are.
+pub const SERVER_LIMIT: &str = "runcast.redis.server.memory.limit";
+/// Keys that a Redis server deleted to make room.
+pub const SERVER_EVICTED: &str = "runcast.redis.server.keys.evicted";
+/// Replicas that follow a Redis server that is a primary.
+pub const SERVER_REPLICAS: &str = "runcast.redis.server.replicas";
 /// Seconds that calls take, streams from the first to the last message, by method and status: a semantic
 /// convention of OpenTelemetry, its boundaries too.
 pub const CALLS: &str = "rpc.server.call.duration";
