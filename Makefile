@@ -18,7 +18,7 @@ CARGO_TEST := $(shell command -v cargo-nextest >/dev/null && echo "cargo nextest
 # What `make bench` is told, e.g. BENCH="--scenario S1,S2 --rounds 1"; see runcast-bench run --help.
 BENCH ?=
 
-.PHONY: chart-docs chart-redis chart-test images bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
+.PHONY: alert-faults chart-docs chart-redis chart-test images bench help build demo test test-valkey test-s3 test-clients fmt lint proto-lint unit integration latency history chaos chaos-smoke fuzz deny tools clean bins
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,10 @@ fuzz: ## Runs each fuzz target for FUZZ_SECONDS (30)
 alert-test: ## Alerts: each has tests, a runbook, and metrics that there are (promtool)
 	@scripts/tools.sh promtool
 	@scripts/alert-test.sh
+
+alert-faults: tools bins ## Alerts: each fired by its own fault, with real services and a real Prometheus
+	@scripts/tools.sh promtool
+	PATH=$(CURDIR)/target/tools/prometheus/usr/bin:$$PATH cargo run -p runcast-testkit --example alert_faults -- $(FAULTS)
 
 chart-test: ## Renders the chart with many values, with two majors of Helm, and looks at all that comes out
 	@scripts/tools.sh chart
