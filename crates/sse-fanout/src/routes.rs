@@ -22,7 +22,7 @@ use runcast_runtime::http::{
 use crate::compression::Encodings;
 use crate::compression::stream::CompressedViewer;
 use crate::error::{BadRequest, Refusal};
-use crate::request::{EventsRequest, ticket};
+use crate::request::{Begin, EventsRequest, ticket};
 use crate::run_info::run_info;
 use crate::share::{Share, Shares};
 use crate::sight::{Transport, Visitor};
@@ -160,8 +160,15 @@ impl Routes {
         access: &Access,
     ) -> Result<Response<Body>, Refusal> {
         let encoding = self.encodings.choose(&head.headers);
-        let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
-        let view = tokio::time::timeout(self.open_wait, opening).await.ok();
+        // Who sees all from the first message on misses nothing until the view is open, and of many who come at once none
+        // is to hold what HTTP needs meanwhile.
+        let view = match request.begin {
+            Begin::Start => None,
+            _ => {
+                let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
+                tokio::time::timeout(self.open_wait, opening).await.ok()
+            }
+        };
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
             && view.is_over()
             && cursor.covers(view.ring().head())
