@@ -87,7 +87,7 @@ async fn answer(path: &str, held: Held, may_answer: &Semaphore) -> Response<Body
 fn taken(held: Held) -> Response<Body> {
     let mut response = Response::new(empty());
     response.headers_mut().insert("x-kind", "taken".parse().unwrap());
-    response.extensions_mut().insert(Takeover::new(|socket| async move {
+    response.extensions_mut().insert(Takeover::new(std::future::ready(()), |(), socket| async move {
         let _held = held;
         socket.try_write(b"2\r\nhi\r\n").unwrap();
         let mut said = [0; 64];

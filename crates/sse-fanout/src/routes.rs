@@ -22,7 +22,7 @@ use runcast_runtime::http::{
 use crate::compression::Encodings;
 use crate::compression::stream::CompressedViewer;
 use crate::error::{BadRequest, Refusal};
-use crate::request::{Begin, EventsRequest, ticket};
+use crate::request::{EventsRequest, ticket};
 use crate::run_info::run_info;
 use crate::share::{Share, Shares};
 use crate::sight::{Transport, Visitor};
@@ -160,15 +160,10 @@ impl Routes {
         access: &Access,
     ) -> Result<Response<Body>, Refusal> {
         let encoding = self.encodings.choose(&head.headers);
-        // Who sees all from the first message on misses nothing until the view is open, and of many who come at once none
-        // is to hold what HTTP needs meanwhile.
-        let view = match request.begin {
-            Begin::Start => None,
-            _ => {
-                let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
-                tokio::time::timeout(self.open_wait, opening).await.ok()
-            }
-        };
+        let can_take_over = head.extensions.get::<CanTakeOver>().is_some() && encoding.is_none();
+        // Of many who come at once none is to hold what HTTP needs until its view is open.
+        let opens_later = can_take_over && request.cursor().is_none();
+        let view = if opens_later { None } else { self.viewers.open(&request, self.open_wait).await };
         if let (Some(view), Some(cursor)) = (&view, request.cursor())
             && view.is_over()
             && cursor.covers(view.ring().head())
@@ -179,15 +174,19 @@ impl Routes {
         let transport = if head.version == Version::HTTP_2 { Transport::Http2 } else { Transport::Http1 };
         let visitor = visitor(&request, head, transport);
         let context = self.viewers.clone();
-        let viewer = Viewer::new(context.clone(), request, view);
         let present = Present::new(context.clone(), share, visitor);
-        if head.extensions.get::<CanTakeOver>().is_some() && encoding.is_none() {
+        if can_take_over {
+            let (wait, opening) = (self.open_wait, context.clone());
+            let ready = async move {
+                let view = if opens_later { opening.open(&request, wait).await } else { view };
+                Viewer::new(opening, request, view)
+            };
+            let then = |viewer, socket| connection::stream(context, viewer, lease, present, socket);
             let mut response = event_stream(empty());
-            let takeover =
-                Takeover::new(|socket| connection::stream(context, viewer, lease, present, socket));
-            response.extensions_mut().insert(takeover);
+            response.extensions_mut().insert(Takeover::new(ready, then));
             return Ok(response);
         }
+        let viewer = Viewer::new(context.clone(), request, view);
         let Some(encoding) = encoding else {
             let frames = stream::unfold(
                 (viewer.leased(lease).seen(present.seen()), present),
@@ -224,8 +223,7 @@ impl Routes {
             Ok(response) => response,
             Err(refusal) => return *refusal,
         };
-        let opening = self.viewers.hub.open(&request.run, &request.selection, request.merge);
-        let view = tokio::time::timeout(self.open_wait, opening).await.ok();
+        let view = self.viewers.open(&request, self.open_wait).await;
         let context = self.viewers.clone();
         let visitor = visitor(&request, head, Transport::Websocket);
         let viewer = Viewer::new(context.clone(), request, view).leased(lease);

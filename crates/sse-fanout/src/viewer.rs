@@ -51,6 +51,14 @@ pub struct ViewerContext {
     pub sights: Sights,
 }
 
+impl ViewerContext {
+    /// The view that is asked for; none if it takes longer to open.
+    pub async fn open(&self, request: &EventsRequest, wait: Duration) -> Option<Arc<View>> {
+        let opening = self.hub.open(&request.run, &request.selection, request.merge);
+        tokio::time::timeout(wait, opening).await.ok()
+    }
+}
+
 /// One viewer.
 #[derive(Debug)]
 pub struct Viewer {

@@ -18,24 +18,33 @@ use super::{Body, clients::Place};
 #[derive(Clone, Copy, Debug)]
 pub struct CanTakeOver;
 
-/// Stands among the extensions of a response whose sender wants the socket: the response's head
-/// goes out with `Transfer-Encoding: chunked` and `Connection: close`, its body is dropped, and then the
+/// Stands among the extensions of a response whose sender wants the socket: once the taker is ready, the response's
+/// head goes out with `Transfer-Encoding: chunked` and `Connection: close`, its body is dropped, and then the
 /// socket is the taker's, who writes chunks and closes it. What the client sends is the taker's to read.
 #[derive(Clone)]
-pub struct Takeover(Arc<Mutex<Option<Then>>>);
+pub struct Takeover(Arc<Mutex<Option<BoxFuture<'static, Then>>>>);
 
 type Then = Box<dyn FnOnce(Arc<TcpStream>) -> BoxFuture<'static, ()> + Send>;
 
 impl Takeover {
-    /// Has `then` go on with the socket once the head is sent.
-    pub fn new<F>(then: impl FnOnce(Arc<TcpStream>) -> F + Send + 'static) -> Self
+    /// Has `then` go on with the socket, and with what `ready` gives, once that is there and the head is sent. While
+    /// `ready` is waited for, what HTTP needs is no longer held.
+    pub fn new<R, F>(
+        ready: impl Future<Output = R> + Send + 'static,
+        then: impl FnOnce(R, Arc<TcpStream>) -> F + Send + 'static,
+    ) -> Self
     where
+        R: Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self(Arc::new(Mutex::new(Some(Box::new(move |socket| Box::pin(then(socket)))))))
+        let ready = async move {
+            let ready = ready.await;
+            Box::new(move |socket| Box::pin(then(ready, socket)) as BoxFuture<'static, ()>) as Then
+        };
+        Self(Arc::new(Mutex::new(Some(Box::pin(ready)))))
     }
 
-    fn take(&self) -> Option<Then> {
+    fn take(&self) -> Option<BoxFuture<'static, Then>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -73,6 +82,9 @@ impl Desk {
     /// Sends the head and has the taker go on; returns when that is through with the socket.
     pub(super) async fn go_on(self, socket: Arc<TcpStream>) -> io::Result<()> {
         let Some(Taken { takeover, head, place: _place }) = self.lock().take() else { return Ok(()) };
+        let Some(ready) = takeover.take() else { return Ok(()) };
+        drop(takeover);
+        let then = ready.await;
         let mut rest = &*head;
         while !rest.is_empty() {
             socket.writable().await?;
@@ -83,11 +95,8 @@ impl Desk {
             }
         }
         drop(head);
-        if let Some(then) = takeover.take() {
-            drop(takeover);
-            let going_on = then(socket);
-            going_on.await;
-        }
+        let going_on = then(socket);
+        going_on.await;
         Ok(())
     }
 
