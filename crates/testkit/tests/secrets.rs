@@ -160,8 +160,12 @@ async fn no_log_holds_a_secret() {
         [address.as_str(), &format!("http://x:{IN_AN_ADDRESS}@127.0.0.1")].iter().enumerate()
     {
         let log = folder.path().join(format!("wrong-{number}.log"));
-        let mut child =
-            spawn(Command::new(binary("runcast-fanout")), &log, &[("RUNCAST__REDIS__URL", address)]);
+        let settings = [
+            ("RUNCAST__REDIS__URL", *address),
+            ("RUNCAST__HTTP__LISTEN", "127.0.0.1:0"),
+            ("RUNCAST__ADMIN__LISTEN", "127.0.0.1:0"),
+        ];
+        let mut child = spawn(Command::new(binary("runcast-fanout")), &log, &settings);
         eventually("it says what is wrong", SOON, async || {
             let text = std::fs::read_to_string(&log).unwrap();
             (text.contains("redis.url") || text.contains("WRONGPASS") || text.contains("rejects"))
