@@ -16,7 +16,7 @@ use crate::token::TokenOptions;
 
 /// Tries out, watches and examines Runcast, which carries what agents say while they run.
 #[derive(Debug, Parser)]
-#[command(name = "runcast", version, after_help = EXAMPLES)]
+#[command(name = "runcast", bin_name = "runcast", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Redis that the services use.
     #[arg(long, global = true, value_name = "URL", env = "RUNCAST__REDIS__URL", hide_env_values = true)]

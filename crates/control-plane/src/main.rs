@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 /// Every option is in the configuration file and, as RUNCAST__SECTION__OPTION, in the environment:
 /// `RUNCAST__REDIS__URL=redis://redis:6379 runcast-control`. See --defaults.
 #[derive(Parser)]
-#[command(name = "runcast-control", version)]
+#[command(name = "runcast-control", bin_name = "runcast-control", version)]
 struct Arguments {
     /// Configuration file (TOML); what it leaves out has its default.
     #[arg(long, value_name = "FILE")]

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 /// Every option is in the configuration file and, as RUNCAST__SECTION__OPTION, in the environment;
 /// --defaults prints them all with explanations.
 #[derive(Debug, Parser)]
-#[command(name = "runcast-sidecar", version, after_help = EXAMPLES)]
+#[command(name = "runcast-sidecar", bin_name = "runcast-sidecar", version, after_help = EXAMPLES)]
 pub struct Arguments {
     /// Configuration file (TOML); what it leaves out has its default.
     #[arg(long, value_name = "FILE", global = true)]

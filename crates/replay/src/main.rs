@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 /// Every option is in the configuration file and, as RUNCAST__SECTION__OPTION, in the environment:
 /// `RUNCAST__REDIS__URL=redis://redis:6379 runcast-replay`. See --defaults.
 #[derive(Parser)]
-#[command(name = "runcast-replay", version)]
+#[command(name = "runcast-replay", bin_name = "runcast-replay", version)]
 struct Arguments {
     /// Configuration file (TOML); what it leaves out has its default.
     #[arg(long, value_name = "FILE")]

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 /// Every option is in the configuration file and, as RUNCAST__SECTION__OPTION, in the environment:
 /// `RUNCAST__REDIS__URL=redis://redis:6379 runcast-fanout`. See --defaults.
 #[derive(Parser)]
-#[command(name = "runcast-fanout", version)]
+#[command(name = "runcast-fanout", bin_name = "runcast-fanout", version)]
 struct Arguments {
     /// Configuration file (TOML); what it leaves out has its default.
     #[arg(long, value_name = "FILE")]
