@@ -1,6 +1,10 @@
 """What pods must be like: the restricted profile of the Pod Security Standards, and what the chart promises besides."""
 
+from pathlib import Path
+
 from helm import name, pods
+
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
 # Volumes that the restricted profile lets pods have.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"}
@@ -90,4 +94,18 @@ def of_release(manifests: list[dict]) -> list[str]:
             chosen = [w for w in workloads if wanted <= w["spec"]["template"]["metadata"]["labels"].items()]
             if len(chosen) != 1:
                 wrong.append(f"{name(manifest)} selects {len(chosen)} workloads")
-    return wrong
+    return wrong + [finding for manifest in manifests for finding in of_rules(manifest)]
+
+
+def of_rules(manifest: dict) -> list[str]:
+    """What is wrong with the alerts of a PrometheusRule: each names a runbook that is there."""
+    if manifest["kind"] != "PrometheusRule":
+        return []
+    rules = [rule for group in manifest["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    annotations = [(rule["alert"], rule.get("annotations", {})) for rule in rules]
+    books = [(alert, known.get("runbook_url", known.get("runbook", ""))) for alert, known in annotations]
+    return [
+        f"{name(manifest)}: alert {alert} has no page: {book!r}"
+        for alert, book in books
+        if not (RUNBOOKS / book.rsplit("/", 1)[-1]).is_file()
+    ]
