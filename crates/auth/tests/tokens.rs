@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +19,8 @@ use ring::signature::{
 };
 use runcast_auth::{AuthConfig, Denied, Grant, Mode, Token, Verifier};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -242,23 +246,50 @@ async fn sets_that_are_none_are_refused() {
 }
 
 /// Answers each request with what stands in the cell; `None` with 500.
-async fn serve_set(set: std::sync::Arc<std::sync::Mutex<Option<String>>>) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 4096]).await;
-            let (status, body) = match set.lock().unwrap().clone() {
-                Some(body) => ("200 OK", body),
-                None => ("500 Away", String::new()),
-            };
-            let head =
-                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+/// A set of keys at an address, which is away while there is none.
+#[derive(Default)]
+struct Served {
+    set: Mutex<Option<String>>,
+    asked: AtomicUsize,
+}
+
+impl Served {
+    async fn start(self: &Arc<Self>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = self.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                served.asked.fetch_add(1, Ordering::Relaxed);
+                let (status, body) = match served.set.lock().unwrap().clone() {
+                    Some(body) => ("200 OK", body),
+                    None => ("500 Away", String::new()),
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        format!("http://{address}/jwks")
+    }
+
+    fn becomes(&self, set: Option<String>) {
+        *self.set.lock().unwrap() = set;
+    }
+
+    /// What is said of a token once the set was asked for again, which is not done more often than so often.
+    async fn verify(&self, verifier: &Verifier, token: &Token) -> Result<Grant, Denied> {
+        let before = self.asked.load(Ordering::Relaxed);
+        loop {
+            let verdict = verify(verifier, token).await;
+            if self.asked.load(Ordering::Relaxed) > before {
+                return verdict;
+            }
         }
-    });
-    format!("http://{address}/jwks")
+    }
 }
 
 #[tokio::test]
@@ -266,24 +297,18 @@ async fn sets_rotate_and_stay_while_their_address_is_away() {
     let (old, new, never) = (Signer::ec(), Signer::ed(), Signer::ec());
     let of =
         |signer: &Signer, kid: &str| signer.token(&json!({"alg": signer.algorithm(), "kid": kid}), &good());
-    let set = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let url = serve_set(set.clone()).await;
-    let verifier = Verifier::open(&AuthConfig { jwks_url: url, ..config() }).unwrap();
+    let served = Arc::new(Served::default());
+    let verifier = Verifier::open(&AuthConfig { jwks_url: served.start().await, ..config() }).unwrap();
     assert_eq!(verify(&verifier, &of(&old, "a")).await, Err(Denied::Unavailable));
-    let pause = || tokio::time::sleep(Duration::from_millis(2));
-    pause().await;
-    *set.lock().unwrap() = Some(json!({"keys": [old.jwk("a")]}).to_string());
+    served.becomes(Some(json!({"keys": [old.jwk("a")]}).to_string()));
+    assert!(served.verify(&verifier, &of(&old, "a")).await.is_ok());
+    served.becomes(None);
+    assert_eq!(served.verify(&verifier, &of(&new, "b")).await, Err(Denied::Invalid));
     assert!(verify(&verifier, &of(&old, "a")).await.is_ok());
-    *set.lock().unwrap() = None;
-    pause().await;
-    assert_eq!(verify(&verifier, &of(&new, "b")).await, Err(Denied::Invalid));
-    assert!(verify(&verifier, &of(&old, "a")).await.is_ok());
-    *set.lock().unwrap() = Some("{".repeat(300 << 10));
-    pause().await;
-    assert_eq!(verify(&verifier, &of(&new, "b")).await, Err(Denied::Invalid));
-    *set.lock().unwrap() = Some(json!({"keys": [new.jwk("b")]}).to_string());
-    pause().await;
-    assert!(verify(&verifier, &of(&new, "b")).await.is_ok());
+    served.becomes(Some("{".repeat(300 << 10)));
+    assert_eq!(served.verify(&verifier, &of(&new, "b")).await, Err(Denied::Invalid));
+    served.becomes(Some(json!({"keys": [new.jwk("b")]}).to_string()));
+    assert!(served.verify(&verifier, &of(&new, "b")).await.is_ok());
     assert_eq!(verify(&verifier, &of(&old, "a")).await, Err(Denied::Invalid));
     assert_eq!(verify(&verifier, &of(&never, "b")).await, Err(Denied::Invalid));
 }
