@@ -1,4 +1,5 @@
-"""What pods must be like: the restricted profile of the Pod Security Standards, and what the chart promises besides."""
+"""What pods must be like: the restricted profile of the Pod Security Standards, and what the chart promises besides. What
+alerts must: each has a runbook."""
 
 from pathlib import Path
 
@@ -11,8 +12,9 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", 
 
 
 def findings(manifest: dict, ours: bool = True) -> list[str]:
-    """What is wrong with an object's pods; of an example, whose containers are somebody else's, only the profile."""
-    return [finding for pod in pods(manifest) for finding in of_pod(pod, ours)]
+    """What is wrong with an object's pods, and its alerts; of an example's pods, whose containers are somebody else's,
+    only the profile."""
+    return [finding for pod in pods(manifest) for finding in of_pod(pod, ours)] + of_rules(manifest)
 
 
 def of_pod(pod: dict, ours: bool) -> list[str]:
@@ -94,7 +96,7 @@ def of_release(manifests: list[dict]) -> list[str]:
             chosen = [w for w in workloads if wanted <= w["spec"]["template"]["metadata"]["labels"].items()]
             if len(chosen) != 1:
                 wrong.append(f"{name(manifest)} selects {len(chosen)} workloads")
-    return wrong + [finding for manifest in manifests for finding in of_rules(manifest)]
+    return wrong
 
 
 def of_rules(manifest: dict) -> list[str]:
@@ -105,7 +107,7 @@ def of_rules(manifest: dict) -> list[str]:
     annotations = [(rule["alert"], rule.get("annotations", {})) for rule in rules]
     books = [(alert, known.get("runbook_url", known.get("runbook", ""))) for alert, known in annotations]
     return [
-        f"{name(manifest)}: alert {alert} has no page: {book!r}"
+        f"alert {alert} has no page: {book!r}"
         for alert, book in books
         if not (RUNBOOKS / book.rsplit("/", 1)[-1]).is_file()
     ]

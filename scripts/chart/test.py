@@ -118,7 +118,7 @@ def main() -> int:
         wrong,
     )
     inspected = [manifest for manifest in manifests.values() if helm.pods(manifest)]
-    wrong = [f"{helm.name(m)}: {what}" for m in inspected for what in policy.findings(m)]
+    wrong = [f"{helm.name(m)}: {what}" for m in manifests.values() for what in policy.findings(m)]
     report.section(f"{len(inspected)} different workloads against the restricted profile and our own rules", wrong)
 
     cases_refused, wrong = refusals.findings()
